@@ -1,0 +1,136 @@
+"""Column contracts of the tables that stages pass to each other.
+
+A table is a pandas DataFrame. Positions are in pixels, (y, x), y down, origin at the centre of
+pixel (0, 0); `frame` counts from 0. Any table that has the required columns will do, whoever made it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from atomreel.core.errors import InputError, UnknownNameError
+
+
+@dataclass(frozen=True)
+class Column:
+    """dtype: a pandas dtype name. required: must be there; the others are checked when there."""
+
+    dtype: str
+    meaning: str
+    required: bool = True
+
+
+def _opt(dtype: str, meaning: str) -> Column:
+    return Column(dtype, meaning, required=False)
+
+
+_POSITION = {
+    "frame": Column("int64", "frame number, from 0"),
+    "y": Column("float64", "position [px]"),
+    "x": Column("float64", "position [px]"),
+}
+_ERRORS = {
+    "y_err": Column("float64", "1σ error of y [px]"),
+    "x_err": Column("float64", "1σ error of x [px]"),
+}
+
+SCHEMAS: dict[str, dict[str, Column]] = {
+    "atoms": {
+        **_POSITION,
+        **_ERRORS,
+        "score": Column("float64", "probability that this is a column, 0…1"),
+        "species": _opt("str", "element, or intensity class I1 (dimmest) … In"),
+        "intensity": _opt("float64", "fitted height above the background, image units"),
+        "intensity_err": _opt("float64", "1σ error of the intensity"),
+        "grain": _opt("int64", "grain of the lattice it belongs to, −1 for none"),
+        "domain": _opt("float64", "0…1: how well the model knows the surroundings; low = outside"),
+    },
+    "lattice": {
+        "frame": Column("int64", "frame number"),
+        "grain": Column("int64", "grain number"),
+        **{
+            name + end: Column("float64", meaning + (" (1σ)" if end else ""))
+            for name, meaning in (
+                ("a_px", "shorter vector [px]"),
+                ("b_px", "longer vector [px]"),
+                ("gamma_deg", "angle between them"),
+                ("angle_deg", "direction of a, counter-clockwise as seen on screen"),
+            )
+            for end in ("", "_err")
+        },
+        "a_A": _opt("float64", "a [Å]"),
+        "a_A_err": _opt("float64", "1σ of a [Å]"),
+        "b_A": _opt("float64", "b [Å]"),
+        "b_A_err": _opt("float64", "1σ of b [Å]"),
+        "columns": _opt("int64", "columns that it explains"),
+        "residual_px": _opt("float64", "rms distance of columns from it [px]"),
+        "symmetry": _opt("str", "class of the lattice within its errors"),
+    },
+    "defects": {
+        **_POSITION,
+        **_ERRORS,
+        "kind": Column("str", "site-first name: V_S, Mo_W, …; vacancy, substitution, extra if unnamed"),
+        "state": _opt("int64", "state within the kind"),
+        "score": Column("float64", "probability 0…1"),
+        "site": _opt("int64", "number of the lattice site"),
+        "source": _opt("str", "which method found it"),
+    },
+    "tracks": {
+        **_POSITION,
+        **_ERRORS,
+        "kind": Column("str", "as in defects"),
+        "score": Column("float64", "probability 0…1"),
+        "track": Column("int64", "track number, from 0"),
+    },
+    "events": {
+        "track": Column("int64", "track number"),
+        "frame": Column("int64", "first frame in which the new state is seen"),
+        "t_s": _opt("float64", "time of that frame [s]"),
+        "before": Column("str", "state before (birth: none)"),
+        "after": Column("str", "state after (end: none)"),
+        "y": Column("float64", "position [px]"),
+        "x": Column("float64", "position [px]"),
+        "gap": _opt("int64", "frames between the two observations; 1 = consecutive"),
+    },
+    "phases": {
+        "frame": Column("int64", "frame number"),
+        "t_s": _opt("float64", "time [s]"),
+    },
+    "drift": {
+        "frame": Column("int64", "frame number"),
+        "dy": Column("float64", "shift of the content since frame 0 [px]"),
+        "dx": Column("float64", "shift of the content since frame 0 [px]"),
+        "dy_err": Column("float64", "1σ [px]"),
+        "dx_err": Column("float64", "1σ [px]"),
+    },
+}
+
+
+def empty_table(name: str) -> pd.DataFrame:
+    """A table of kind `name` with its required columns and no rows."""
+    return pd.DataFrame(
+        {key: pd.Series(dtype=column.dtype) for key, column in _schema(name).items() if column.required}
+    )
+
+
+def check_table(table: pd.DataFrame, name: str) -> pd.DataFrame:
+    """`table` with the dtypes of kind `name`; other columns pass. Raises InputError naming what is missing."""
+    schema = _schema(name)
+    missing = [key for key, column in schema.items() if column.required and key not in table]
+    if missing:
+        raise InputError(
+            f"table of {name}: columns {', '.join(missing)} are missing; it has {', '.join(map(str, table.columns))}"
+        )
+    dtypes = {key: column.dtype for key, column in schema.items() if key in table}
+    try:
+        return table.astype(dtypes)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"table of {name}: {error}") from error
+
+
+def _schema(name: str) -> dict[str, Column]:
+    if name not in SCHEMAS:
+        raise UnknownNameError("table", name, SCHEMAS)
+    return SCHEMAS[name]

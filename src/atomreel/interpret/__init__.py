@@ -1,0 +1,1 @@
+"""Tables and pixels to tables and fields, without torch."""

@@ -1,0 +1,1 @@
+"""Torch modules. Arrays in, arrays out; nothing here knows about microscopes."""

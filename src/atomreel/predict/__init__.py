@@ -1,0 +1,1 @@
+"""Models applied to images: checks, tiles, batches, uncertainty."""

@@ -1,0 +1,1 @@
+"""Movie to Movie: cleaning, scale, drift."""

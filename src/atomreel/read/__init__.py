@@ -1,0 +1,1 @@
+"""Files to Movies, always lazy by frame."""

@@ -1,0 +1,1 @@
+"""A Run folder to figures, one self-contained page, and other people's formats."""

@@ -1,0 +1,1 @@
+"""Material and Scope to images with exact truth."""

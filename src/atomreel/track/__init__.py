@@ -1,0 +1,1 @@
+"""Tables over frames: linking, events, occupancy."""

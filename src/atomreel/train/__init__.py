@@ -1,0 +1,1 @@
+"""One training loop; a model folder with its card comes out."""
