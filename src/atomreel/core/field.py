@@ -33,4 +33,6 @@ class Field:
     def positions(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """(Gy,) and (Gx,) pixel coordinates of the grid lines."""
         gy, gx = self.shape
-        return self.origin[0] + self.step[0] * np.arange(gy), self.origin[1] + self.step[1] * np.arange(gx)
+        return self.origin[0] + self.step[0] * np.arange(gy, dtype=float), self.origin[1] + self.step[
+            1
+        ] * np.arange(gx, dtype=float)
