@@ -1,1 +1,5 @@
-"""One training loop; a model folder with its card comes out."""
+"""Training and testing of models."""
+
+from atomreel.train.models import evaluate_model, train_model
+
+__all__ = ["evaluate_model", "train_model"]

@@ -1,0 +1,161 @@
+"""The one training loop: any Task in, a model folder (weights, card, curve, pictures) out.
+
+Every step depends on the seed and its own number only, and the state is saved as a whole every few minutes,
+so a run that was killed goes on to the same weights (on the same machine and number of threads).
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from atomreel.core.errors import AtomreelError, MissingExtraError
+from atomreel.tasks.task import Task, build_network
+from atomreel.train.checkpoint import load_checkpoint, save_checkpoint
+from atomreel.train.record import draw_curve, draw_picture, write_curve
+from atomreel.train.stock import Plan, Stock, open_stock
+
+LOG_EVERY = 25  # steps per row of the curve
+WARM_UP = 200  # steps of rising learning rate
+AVERAGE = 0.998  # decay of the running average of the weights, which is what is shipped
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """steps of `batch` examples; rate: highest learning rate (cosine to 1 %); first, fresh, window: see
+    `train.stock.Plan`; examples: how many fresh ones the final test uses."""
+
+    steps: int = 10_000
+    batch: int = 16
+    rate: float = 2e-3
+    weight_decay: float = 1e-4
+    seed: int = 0
+    first: int = 500
+    fresh: float = 0.5
+    window: int = 4000
+    examples: int = 200
+
+    def plan(self) -> Plan:
+        return Plan(self.first, self.fresh, self.window)
+
+
+def recipe_for(task: Task, **changes: Any) -> Recipe:
+    """The task's own recipe, with `changes` that are not None. Raises AtomreelError on an unknown key."""
+    values = {**task.recipe, **{k: v for k, v in changes.items() if v is not None}}
+    if unknown := set(values) - set(Recipe.__dataclass_fields__):
+        raise AtomreelError(
+            f"training recipe: unknown {', '.join(sorted(unknown))}; "
+            f"known are {', '.join(Recipe.__dataclass_fields__)}"
+        )
+    return Recipe(**values)
+
+
+def fit(
+    task: Task,
+    recipe: Recipe,
+    out: Path,
+    *,
+    workers: int = 1,
+    save_every: float = 180.0,
+    stop_at: int | None = None,
+    device: str = "auto",
+) -> tuple[torch.nn.Module, dict[str, Any]]:
+    """Train to `recipe.steps` (or stop early at step `stop_at`), resuming from `out/checkpoint`.
+
+    save_every: seconds between checkpoints. Returns the averaged network and a record of the training.
+    Raises MissingExtraError without Lightning Fabric.
+    """
+    fabric = _fabric(device)
+    with torch.random.fork_rng(devices=[]):
+        torch.random.default_generator.manual_seed(recipe.seed)
+        bare = build_network(task.network).to(memory_format=torch.channels_last)
+    average = copy.deepcopy(bare).requires_grad_(False)
+    optimiser = torch.optim.AdamW(bare.parameters(), lr=recipe.rate, weight_decay=recipe.weight_decay)
+    about = load_checkpoint(out / "checkpoint", net=bare, average=average, optimiser=optimiser)
+    step, rows, seconds = int(about.get("step", 0)), list(about.get("curve", [])), float(about.get("seconds", 0))
+    net, optimiser = fabric.setup(bare, optimiser)
+    average.to(fabric.device)
+    clock = saved = time.monotonic()
+    end = recipe.steps if stop_at is None else min(stop_at, recipe.steps)
+    sums: dict[str, float] = {}
+    with open_stock(task, seed=recipe.seed, plan=recipe.plan(), start=step, workers=workers) as stock:
+        while step < end:
+            batch = {k: v.to(fabric.device) for k, v in make_batch(stock, recipe, step).items()}
+            for group in optimiser.param_groups:
+                group["lr"] = recipe.rate * schedule(step, recipe.steps)
+            net.train()
+            loss, parts = task.loss(net, batch)
+            optimiser.zero_grad()
+            fabric.backward(loss)
+            fabric.clip_gradients(net, optimiser, max_norm=1.0)
+            optimiser.step()
+            follow(average, bare, min(AVERAGE, (1 + step) / (10 + step)))
+            step += 1
+            for name, value in {"loss": float(loss.detach()), **parts}.items():
+                sums[name] = sums.get(name, 0.0) + value
+            if step % LOG_EVERY == 0:
+                spent = seconds + time.monotonic() - clock
+                rows.append({"step": step, "seconds": spent, **{k: v / LOG_EVERY for k, v in sums.items()}})
+                sums = {}
+            if step == end or (step % LOG_EVERY == 0 and time.monotonic() - saved > save_every):
+                saved = time.monotonic()
+                record = {"step": step, "curve": rows, "recipe": asdict(recipe)}
+                record["seconds"] = seconds + saved - clock
+                save_checkpoint(
+                    out / "checkpoint", net=bare, average=average, optimiser=optimiser.optimizer, about=record
+                )
+                write_curve(out / "curve.csv", rows)
+                draw_curve(out / "curve.png", rows)
+                draw_picture(out / "sample.png", task.picture(average.eval(), batch))
+    return average.eval(), {"step": step, "seconds": seconds + time.monotonic() - clock, "curve": rows}
+
+
+def make_batch(stock: Stock, recipe: Recipe, step: int) -> dict[str, torch.Tensor]:
+    """The batch of `step`; the same whenever it is asked for."""
+    rng = np.random.default_rng([recipe.seed, 1, step])
+    parts = [stock.task.encode(stock.pick(step, rng), rng) for _ in range(recipe.batch)]
+    return {key: torch.from_numpy(np.stack([part[key] for part in parts])) for key in parts[0]}
+
+
+def schedule(step: int, steps: int) -> float:
+    """Share of the highest learning rate: linear rise, then a cosine down to 1 %."""
+    rise = min(1.0, (step + 1) / min(WARM_UP, max(1, steps // 10)))
+    return rise * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, step / max(1, steps)))))
+
+
+@torch.no_grad()
+def follow(average: torch.nn.Module, net: torch.nn.Module, decay: float) -> None:
+    """Moves the averaged weights towards the present ones; statistics of norms are copied."""
+    present: Mapping[str, torch.Tensor] = net.state_dict()
+    for name, value in average.state_dict().items():
+        if name.endswith(("running_mean", "running_var")) or not value.is_floating_point():
+            value.copy_(present[name])
+        else:
+            value.lerp_(present[name].to(value.dtype), 1 - decay)
+
+
+def _fabric(device: str) -> Any:
+    try:
+        from lightning_fabric import Fabric
+    except ImportError as error:
+        raise MissingExtraError("lightning-fabric", extra="train", purpose="training") from error
+    precision = "bf16-mixed" if has_bf16(device) else "32-true"
+    fabric = Fabric(accelerator=device, devices=1, precision=precision)  # type: ignore[arg-type]
+    fabric.launch()
+    return fabric
+
+
+def has_bf16(device: str) -> bool:
+    """Whether bfloat16 is fast here: processors with its instructions, and GPUs that have it."""
+    if device in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported()
+    probe = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    return device in ("auto", "cpu") and bool(probe())

@@ -1,0 +1,116 @@
+"""Making and testing model folders: what `atomreel train` and `atomreel evaluate` do."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from atomreel.core.card import Card, write_card
+from atomreel.core.errors import RecipeError
+from atomreel.core.files import atomic, sha256
+from atomreel.predict.model import load_model, model_folder
+from atomreel.tasks.task import Arrays, Task, load_task
+from atomreel.train.loop import Recipe, fit, recipe_for
+from atomreel.train.stock import BLOCK, make_block
+
+SCORE_SEED = 1_000_003  # far from any training seed, so the test never meets a training example
+
+
+def train_model(
+    name_or_recipe: str | Path,
+    *,
+    out: str | Path,
+    steps: int | None = None,
+    seed: int | None = None,
+    examples: int | None = None,
+    workers: int = 1,
+    save_every: float = 180.0,
+    device: str = "auto",
+) -> Path:
+    """Train the model of task `name_or_recipe`, or of a TOML recipe (`task = "…"` and what differs).
+
+    out: the model folder; an unfinished training in it is resumed. steps, seed, examples: change the recipe.
+    workers: processes that simulate. Returns the folder, with weights.safetensors, card.toml, curve and pictures.
+    Raises UnknownNameError, RecipeError.
+    """
+    task, changes = _read_recipe(name_or_recipe)
+    given = {"steps": steps, "seed": seed, "examples": examples}
+    recipe = recipe_for(task, **{**changes, **{k: v for k, v in given.items() if v is not None}})
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    net, record = fit(task, recipe, folder, workers=workers, save_every=save_every, device=device)
+    return write_model(folder, task, net.cpu(), recipe=recipe, seconds=record["seconds"])
+
+
+def evaluate_model(name: str | Path, *, examples: int | None = None, out: str | Path | None = None) -> Card:
+    """Test a model again on fresh simulated images and write the scores into its card (or into `out`)."""
+    net, card = load_model(name)
+    task = load_task(card.task)
+    recipe = recipe_for(task)
+    report = task.score(net, seed=SCORE_SEED + recipe.seed, examples=examples or recipe.examples)
+    card = replace(card, **asdict(report))
+    write_card(Path(out) if out else model_folder(name) / "card.toml", card)
+    return card
+
+
+def write_model(folder: Path, task: Task, net: torch.nn.Module, *, recipe: Recipe, seconds: float) -> Path:
+    """Weights (half precision, as shipped) and the card with scores of exactly these weights."""
+    half = {k: v.half() if v.is_floating_point() else v for k, v in net.state_dict().items()}
+    with atomic(folder / "weights.safetensors") as part:
+        save_file({k: v.contiguous() for k, v in half.items()}, part)
+    net.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in half.items()})
+    report = task.score(net.eval(), seed=SCORE_SEED + recipe.seed, examples=recipe.examples)
+    card = Card(
+        name=folder.name,
+        task=task.name,
+        purpose=task.purpose,
+        network=task.network,
+        classes=task.classes,
+        input=task.input,
+        scope=task.scope,
+        threshold=report.threshold,
+        calibration=report.calibration,
+        scores=report.scores,
+        training={
+            **asdict(recipe),
+            "minutes": round(seconds / 60, 1),
+            "threads": torch.get_num_threads(),
+            "machine": platform.machine(),
+            "torch": torch.__version__,
+            "data_sha256": data_hash(make_block(task, recipe.seed, 0)),
+        },
+        weights_sha256=sha256(folder / "weights.safetensors"),
+    )
+    write_card(folder / "card.toml", card)
+    return folder
+
+
+def data_hash(examples: list[Arrays]) -> str:
+    f"""Digest of the first {BLOCK} training examples: changes when the simulator does."""
+    digest = hashlib.sha256()
+    for example in examples:
+        for key in sorted(example):
+            digest.update(key.encode() + np.ascontiguousarray(example[key]).tobytes())
+    return digest.hexdigest()
+
+
+def _read_recipe(name_or_recipe: str | Path) -> tuple[Task, Mapping[str, Any]]:
+    path = Path(name_or_recipe)
+    if path.suffix != ".toml":
+        return load_task(str(name_or_recipe)), {}
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise RecipeError(f"{path}: not a training recipe that can be read: {error}") from error
+    if "task" not in values:
+        raise RecipeError(f"{path}: a training recipe names its task, e.g. task = 'columns'")
+    return load_task(str(values.pop("task"))), values
