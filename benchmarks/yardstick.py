@@ -1,0 +1,61 @@
+"""Run the public command line on a yardstick set and write what its scorer reads.
+
+    python benchmarks/yardstick.py SET INPUT_DIR OUT_DIR
+
+SET: columns (images → found.parquet) or bravais (multi-page TIFF → probs.csv). One recipe per SET
+(benchmarks/recipes/SET.toml), nothing tuned per file, nothing read but INPUT_DIR.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+RECIPES = Path(__file__).parent / "recipes"
+IMAGES = (".tif", ".tiff", ".npy")
+
+
+def atomreel(*arguments: str | Path) -> None:
+    subprocess.run([sys.executable, "-m", "atomreel", *map(str, arguments)], check=True)
+
+
+def columns(source: Path, out: Path) -> Path:
+    """found.parquet: file, y, x, y_err, x_err, score, species."""
+    files = sorted(p for p in source.iterdir() if p.suffix.lower() in IMAGES)
+    table = out / "found.parquet"
+    atomreel("find", *files, "-r", RECIPES / "columns.toml", "-o", table)
+    return table
+
+
+def bravais(source: Path, out: Path) -> Path:
+    """probs.csv: frame, p_square … p_noise. The stack is the TIFF that holds the pictures; others get their own file."""
+    stacks = sorted(p for p in source.iterdir() if p.suffix.lower() in (".tif", ".tiff"))
+    if not stacks:
+        raise SystemExit(f"{source}: no TIFF here")
+    for stack in stacks:
+        name = "probs.csv" if stack == stacks[0] else f"probs_{stack.stem}.csv"
+        atomreel("symmetry", stack, "--whole", "-r", RECIPES / "bravais.toml", "-o", out / name)
+        found = pd.read_csv(out / name)
+        found[["frame", *(c for c in found if c.startswith("p_"))]].to_csv(out / name, index=False)
+    return out / "probs.csv"
+
+
+SETS = {"columns": columns, "bravais": bravais}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("set", choices=sorted(SETS))
+    parser.add_argument("input", type=Path)
+    parser.add_argument("out", type=Path)
+    chosen = parser.parse_args()
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    print(SETS[chosen.set](chosen.input, chosen.out))
+
+
+if __name__ == "__main__":
+    main()

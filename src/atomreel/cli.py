@@ -1,0 +1,181 @@
+"""The command line: every verb is a thin shell over a public function."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from atomreel.core.errors import AtomreelError, AtomreelWarning
+
+app = typer.Typer(
+    help="Atoms, lattices, symmetry, defects, tracks and rates from atomic-resolution images and movies.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+screen = Console()
+problems = Console(stderr=True)
+
+Files = Annotated[list[Path], typer.Argument(help="Microscope files, or folders of them.", show_default=False)]
+File = Annotated[Path, typer.Argument(help="A microscope file.", show_default=False)]
+Sets = Annotated[
+    list[str],
+    typer.Option("--set", metavar="KEY=VALUE", help="Set a recipe key; repeatable. 'atomreel keys' lists them."),
+]
+RecipeFile = Annotated[Path | None, typer.Option("--recipe", "-r", help="Recipe (TOML); every key has a default.")]
+Out = Annotated[Path | None, typer.Option("--out", "-o", help="Where the result goes.", show_default=False)]
+Table = Annotated[Path, typer.Option("--out", "-o", help="Table to write: .parquet or .csv.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, mps; auto takes the fastest there is.")]
+
+
+@app.command()
+def run(inputs: Files, recipe: RecipeFile = None, out: Out = None, set: Sets = []) -> None:  # noqa: B006
+    """Everything: from FILE to a Run folder with tables, maps and report.html.
+
+    A killed run goes on where it stopped when the same command is given again. With several files, or
+    a folder, OUT is a folder that gets one Run each and a summary table. The last line printed is the
+    path of the Run.
+    """
+    from atomreel.core.recipe import load_recipe
+    from atomreel.pipeline.batch import run_files
+
+    typer.echo(run_files(inputs, load_recipe(recipe, overrides=set), out=out))
+
+
+@app.command()
+def info(file: File, set: Sets = []) -> None:  # noqa: B006
+    """What FILE holds: shape, frames, pixel size, times, dose, and where each number came from."""
+    from atomreel.core.recipe import load_recipe
+    from atomreel.pipeline.batch import describe_file
+
+    for key, value in describe_file(file, load_recipe(overrides=set)).items():
+        screen.print(f"[bold]{key:12}[/bold] {escape(str(value))}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def find(files: Files, out: Table, recipe: RecipeFile = None, set: Sets = []) -> None:  # noqa: B006
+    """Find atomic columns in every frame of FILES: one table with positions, 1σ errors, scores, species."""
+    from atomreel.core.recipe import load_recipe
+    from atomreel.pipeline.batch import find_in_files
+
+    typer.echo(find_in_files(files, load_recipe(recipe, overrides=set), out=out))
+
+
+@app.command()
+def symmetry(
+    files: Files,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Table (.csv, .parquet) or, for maps, a .zarr Field.")],
+    whole: Annotated[bool, typer.Option("--whole", help="One row per frame instead of a map.")] = False,
+    recipe: RecipeFile = None,
+    set: Sets = [],  # noqa: B006
+) -> None:
+    """Bravais class of sliding windows (a Field), or with --whole of every whole frame (a table)."""
+    from atomreel.core.recipe import load_recipe
+    from atomreel.pipeline.batch import map_file, symmetry_of_files
+
+    chosen = load_recipe(recipe, overrides=set)
+    typer.echo(symmetry_of_files(files, chosen, out=out) if whole else map_file(files, chosen, out=out))
+
+
+@app.command()
+def simulate(
+    recipe: Annotated[Path, typer.Argument(help="Scope and material (TOML).", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", "-o", help="New folder for images and truth tables.")],
+) -> None:
+    """Simulate images with exact truth: TIFF files, truth.parquet and the recipe that made them."""
+    from atomreel.simulate.folder import simulate_to_folder
+
+    typer.echo(simulate_to_folder(recipe, out))
+
+
+@app.command()
+def train(
+    name: Annotated[str, typer.Argument(help="Model name, or a training recipe (TOML).", show_default=False)],
+    out: Out = None,
+    steps: Annotated[int | None, typer.Option(help="Training steps; the recipe's own if unset.")] = None,
+    device: Device = "auto",
+) -> None:
+    """Train a model on simulated images; resumes after a kill. The result is a model folder with its card."""
+    from atomreel.train import train_model
+
+    typer.echo(train_model(name, out=out, steps=steps, device=device))
+
+
+@app.command()
+def evaluate(name: Annotated[str, typer.Argument(help="Model name or folder.", show_default=False)]) -> None:
+    """Score a model on fresh simulated images and write the scores into its card."""
+    from atomreel.train import evaluate_model
+
+    typer.echo(evaluate_model(name))
+
+
+@app.command()
+def models(name: Annotated[str | None, typer.Argument(help="Show this model's card.")] = None) -> None:
+    """The models at hand, or one model's card: what it was trained on, its limits and scores."""
+    from atomreel.predict.model import describe_models
+
+    typer.echo(describe_models(name))
+
+
+@app.command()
+def report(run: Annotated[Path, typer.Argument(help="A Run folder.", show_default=False)]) -> None:
+    """Write report.html of a finished Run again."""
+    from atomreel.report.page import write_report
+
+    typer.echo(write_report(run))
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="A Run folder.", show_default=False)],
+    to: Annotated[str, typer.Option(help="xyz, csv, imagej or hyperspy.")],
+    out: Out = None,
+) -> None:
+    """Atoms and defects of a Run for other programs: extended XYZ, CSV, ImageJ ROIs, HyperSpy."""
+    from atomreel.report.export import export_run
+
+    typer.echo(export_run(run, to, out))
+
+
+@app.command()
+def keys() -> None:
+    """Every recipe key with its meaning and default."""
+    from atomreel.core.recipe import recipe_keys
+
+    for key, meaning in recipe_keys().items():
+        screen.print(f"[bold]{key:22}[/bold] {escape(meaning)}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def doctor() -> None:
+    """Versions, processor, models and optional libraries: what to paste into a bug report."""
+    from atomreel.pipeline.doctor import diagnose
+
+    for key, value in diagnose().items():
+        screen.print(f"[bold]{key:14}[/bold] {escape(value)}", highlight=False, soft_wrap=True)
+
+
+def main() -> None:
+    """Entry point: user errors become one line and exit code 2; warnings become one line each."""
+    warnings.simplefilter("ignore")
+    warnings.simplefilter("always", AtomreelWarning)
+    warnings.showwarning = lambda message, *_, **__: problems.print(
+        f"[yellow]note:[/yellow] {escape(str(message))}", highlight=False, soft_wrap=True
+    )
+    try:
+        app()
+    except AtomreelError as error:
+        line = " ".join(str(error).split())
+        problems.print(f"[red]error:[/red] {escape(line)}", highlight=False, soft_wrap=True)
+        sys.exit(2)
+    except BrokenPipeError:  # output piped into a program that stopped reading
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
