@@ -12,8 +12,11 @@ import numpy.typing as npt
 from atomreel.core.errors import InputError
 from atomreel.core.image import FloatArray, Movie
 from atomreel.core.recipe import Input
-from atomreel.prepare.clean import clean_frame, find_data_bar, parse_frames, parse_roi
+from atomreel.prepare.clean import clean_frame, find_data_bar, parse_frames, parse_roi, read_mask
 from atomreel.read.movie import open_movie
+
+SMALLEST = 16  # px; below this there is no neighbourhood to speak of
+LARGEST_WITH_BAR = 8192  # px; data bars are burnt into exported pictures, which are smaller
 
 
 @dataclass(frozen=True)
@@ -47,37 +50,27 @@ def open_source(path: Path | str, options: Input) -> Source:
             times=np.arange(len(movie)) * options.frame_time_s,
             sources={**movie.sources, "times": "given by the user (input.frame_time_s)"},
         )
-    frames = np.arange(len(movie))[parse_frames(options.frames)]
-    if not len(frames):
-        raise InputError(f"input.frames = {options.frames!r} leaves none of the {len(movie)} frames")
+    frames = np.arange(len(movie))[parse_frames(options.frames, count=len(movie))]
     movie = movie.take(frames)
     rows, cols = _region(movie, options)
-    origin = (rows.start or 0, cols.start or 0)
-    shape = (len(range(*rows.indices(movie.shape[0]))), len(range(*cols.indices(movie.shape[1]))))
-    if min(shape) < 16:
-        raise InputError(f"input.roi = {options.roi!r} leaves {shape[0]} × {shape[1]} px; at least 16 × 16 are needed")
-    if shape != movie.shape:
+    height, width = (range(*cut.indices(size)) for cut, size in zip((rows, cols), movie.shape, strict=True))
+    shape, whole = (len(height), len(width)), movie.shape
+    if min(shape) < SMALLEST:
+        raise InputError(
+            f"{movie.name}: {shape[0]} × {shape[1]} px are left to analyse; at least {SMALLEST} × {SMALLEST} are needed"
+        )
+    if shape != whole:
         movie = movie.map(lambda data: data[rows, cols], shape=shape)
-    mask = None if options.mask is None else _mask(options.mask, (rows, cols), shape)
-    return Source(movie, mask, origin, tuple(int(i) for i in frames))
+    mask = None if options.mask is None else read_mask(options.mask, shape=whole)[rows, cols]
+    return Source(movie, mask, (height.start, width.start), tuple(int(i) for i in frames))
 
 
 def _region(movie: Movie, options: Input) -> tuple[slice, slice]:
     if options.roi:
-        return parse_roi(options.roi)
-    if options.data_bar == "auto" and max(movie.shape) <= 8192:
-        end = find_data_bar(movie[0].data)
-        if end is not None:
-            return slice(0, end), slice(None)
+        return parse_roi(options.roi, shape=movie.shape)
+    if options.data_bar == "auto" and max(movie.shape) <= LARGEST_WITH_BAR:
+        return find_data_bar(movie[0].data) or slice(None), slice(None)
     return slice(None), slice(None)
-
-
-def _mask(path: Path, region: tuple[slice, slice], shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
-    data = np.asarray(open_movie(path)[0].data)
-    for candidate in (data[region], data):
-        if candidate.shape == shape:
-            return candidate > 0
-    raise InputError(f"mask {path}: shape {data.shape}, the image has {shape}")
 
 
 def describe_source(source: Source) -> dict[str, Any]:
