@@ -27,7 +27,7 @@ _PUBLIC: dict[str, str] = {
     "find_events": "atomreel.track.events",
     "fit_rates": "atomreel.kinetics.markov",
     "fit_growth": "atomreel.kinetics.growth",
-    "run": "atomreel.pipeline",
+    "run": "atomreel.pipeline.driver",
     "write_report": "atomreel.report.page",
 }
 __all__ = ["__version__", *sorted(_PUBLIC)]
