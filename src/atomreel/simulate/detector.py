@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.fft
 from scipy.ndimage import gaussian_filter, spline_filter1d
+from scipy.signal import lfilter
 
 Array = npt.NDArray[np.float64]
 Float32 = npt.NDArray[np.float32]
@@ -51,9 +52,9 @@ def line_jitter(
     lines: int, rng: np.random.Generator, *, y: float = 0.0, x: float = 0.0, memory: float = 0.3
 ) -> tuple[Array, Array]:
     """Random shifts (lines,) of the scan lines, standard deviations `y` and `x` [px]; neighbours correlate by `memory`."""
-    noise = rng.standard_normal((2, lines))
-    for i in range(1, lines):
-        noise[:, i] = memory * noise[:, i - 1] + np.sqrt(1 - memory**2) * noise[:, i]
+    white = rng.standard_normal((2, lines))
+    white[:, 1:] *= np.sqrt(1 - memory**2)
+    noise = lfilter([1.0], [1.0, -memory], white, axis=1)
     return y * noise[0], x * noise[1]
 
 

@@ -93,7 +93,7 @@ def transfer(shape: tuple[int, int], pixel: float, optics: Sequence[Optics]) -> 
     χ(q) = π λ q² (−Δf + A cos 2(φ − φ_A)) + ½π Cs λ³ q⁴ + ⅓π C5 λ⁵ q⁶.
     """
     qy = torch.fft.fftfreq(shape[0], pixel)[:, None]
-    qx = torch.fft.fftfreq(shape[1], pixel)[None]
+    qx = torch.fft.rfftfreq(shape[1], pixel)[None]  # χ is even: the other half mirrors this one
     q2 = qy**2 + qx**2
     cos2, sin2 = (qx**2 - qy**2), (-2 * qy * qx)  # q² cos 2φ and q² sin 2φ, φ counter-clockwise on screen
     values = torch.tensor(
@@ -110,7 +110,9 @@ def transfer(shape: tuple[int, int], pixel: float, optics: Sequence[Optics]) -> 
         + c5 / 3 * lam**5 * q2**3
     )
     envelope = torch.exp(-0.5 * (torch.pi * lam * spread * q2) ** 2)
-    return torch.polar(envelope, -chi)
+    half = torch.polar(envelope, -chi)
+    mirrored = half[:, :, 1 : (shape[1] + 1) // 2].flip(1, 2).roll(1, 1)
+    return torch.cat([half, mirrored], dim=2)
 
 
 def image_waves(waves: torch.Tensor, pixel: float, optics: Sequence[Optics]) -> torch.Tensor:
@@ -142,5 +144,5 @@ def best_defocus(q: float, *, voltage: float, cs: float, bright: bool, order: in
 
 def padded(shape: tuple[int, int], pixel: float) -> tuple[tuple[int, int], int]:
     """Grid and margin [px] that hold off wrap-around of delocalised fringes."""
-    pad = int(np.clip(8 / pixel, 24, 64))
+    pad = int(np.clip(8 / pixel, 24, 48))
     return padded_shape(shape, pad), pad

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
 from atomreel.core.material import Defect, Material, Pattern, load_material
 from atomreel.simulate import structures
+from atomreel.simulate.stem import z_contrast
 from atomreel.simulate.structures import Kind, Structure
 
 Array = npt.NDArray[np.float64]
 ELEMENTS = ("C", "N", "O", "Si", "S", "Ti", "Fe", "Ga", "As", "Se", "Sr", "Nb", "Mo", "Ag", "Ba", "La", "W", "Pt", "Au", "Pb")
+FAINT = 0.04  # a made-up column below this share of the strongest one's Z^1.7 is no truth
 FORMS = ("bulk", "grains", "holes", "particle", "network", "scattered")
 
 
@@ -39,7 +42,9 @@ def random_pattern(rng: np.random.Generator) -> Pattern:
     for _ in range(20):
         free = rng.random((count, 2)) if rng.random() < 0.4 else special[rng.permutation(6)[:count]]
         atoms = tuple((str(e),) for e in rng.choice(ELEMENTS, count))
-        pattern = Pattern(vectors, free @ vectors, atoms, tuple(a[0] for a in atoms), (True,) * count)
+        power = np.array([z_contrast(a) for a in atoms])
+        seen = tuple(bool(p > FAINT * power.max()) for p in power)
+        pattern = Pattern(vectors, free @ vectors, atoms, tuple(a[0] for a in atoms), seen)
         if count == 1 or pattern.nearest > 0.33:
             break
     size = rng.uniform(1.3, 3.2) / pattern.nearest
@@ -77,7 +82,7 @@ def random_scene(
 
     Positions are relative to the field's first pixel [Å].
     """
-    pattern = material.project() if material is not None else random_pattern(rng)
+    pattern = _projected(material) if material is not None else random_pattern(rng)
     layer = material.kind == "layer" if material is not None else bool(rng.random() < 0.5)
     pixel = pattern.nearest / nn_px
     margin = 2.5 * pattern.nearest + 40 * pixel
@@ -89,6 +94,8 @@ def random_scene(
     structure = _FORM[form](pattern, box, rng)
     if form != "scattered":
         structure = add_defects(structure, defects_of(material, pattern, rng), rng, share=rng.choice([0, 0.01, 0.05]) * rng.random())
+        if rng.random() < 0.15:
+            structure = _adatoms(structure, pattern, box, rng)
         structure = _strain(structure, pattern.nearest, box, rng)
     if len(structure.take(structure.visible)) < 3:
         structure = _bulk(pattern, box, rng)
@@ -117,8 +124,8 @@ def _holes(pattern: Pattern, box: tuple[float, float, float, float], rng: np.ran
 
 def _particle(pattern: Pattern, box: tuple[float, float, float, float], rng: np.random.Generator) -> Structure:
     span = np.array(box[2:]) - box[:2]
-    parts: list[Structure] = []
-    for _ in range(int(rng.integers(1, 3))):
+    whole = Structure(np.empty((0, 2)), np.empty(0, dtype=np.int64), np.empty(0), ())
+    for _ in range(int(rng.integers(1, 4))):
         part = structures.particle(
             pattern,
             rng,
@@ -127,8 +134,8 @@ def _particle(pattern: Pattern, box: tuple[float, float, float, float], rng: np.
             angle=float(rng.uniform(-180, 180)),
             repeat=pattern.repeat,
         )
-        parts.append(part)
-    return structures.spread_apart(structures.merge(parts), pattern.nearest, steps=1)
+        whole = structures.beside(whole, part, 1.2 * pattern.nearest)
+    return whole
 
 
 def _network(pattern: Pattern, box: tuple[float, float, float, float], rng: np.random.Generator) -> Structure:
@@ -138,6 +145,15 @@ def _network(pattern: Pattern, box: tuple[float, float, float, float], rng: np.r
     return structures.spread_apart(
         structures.honeycomb_network(centres, Kind(pattern.labels[0], pattern.atoms[0])), pattern.nearest, steps=6
     )
+
+
+def _adatoms(structure: Structure, pattern: Pattern, box: tuple[float, float, float, float], rng: np.random.Generator) -> Structure:
+    """A few foreign atoms on top, or on ground that is otherwise bare."""
+    density = 0.03 * rng.random() / pattern.nearest**2
+    points = structures.scatter_points(box, rng, density=density, gap=pattern.nearest)
+    element = str(rng.choice(ELEMENTS))
+    extra = Structure(points, np.zeros(len(points), dtype=np.int64), np.ones(len(points)), (Kind(element, (element,)),))
+    return structures.beside(structure, extra, 0.6 * pattern.nearest)
 
 
 def _scattered(pattern: Pattern, box: tuple[float, float, float, float], rng: np.random.Generator) -> Structure:
@@ -175,4 +191,14 @@ def pick_material(rng: np.random.Generator, names: Sequence[str | Material] | No
     chosen = names[int(rng.integers(len(names)))]
     if isinstance(chosen, Material):
         return chosen
-    return None if chosen == "generic" else load_material(chosen)
+    return None if chosen == "generic" else _loaded(chosen)
+
+
+@lru_cache(maxsize=64)
+def _loaded(name: str) -> Material:
+    return load_material(name)
+
+
+@lru_cache(maxsize=64)
+def _projected(material: Material) -> Pattern:
+    return material.project()

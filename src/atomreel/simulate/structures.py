@@ -103,12 +103,7 @@ def merge(parts: Sequence[Structure]) -> Structure:
 
 def spread_apart(structure: Structure, gap: float, *, steps: int = 4) -> Structure:
     """Remove one of each pair nearer than 0.6 `gap` [Å], then push the rest of the near ones apart."""
-    pairs = cKDTree(structure.positions).query_pairs(0.6 * gap, output_type="ndarray")
-    keep = np.ones(len(structure), dtype=bool)
-    for i, j in pairs:
-        if keep[i] and keep[j]:
-            keep[j] = False
-    structure = structure.take(keep)
+    structure = structure.take(_thin_out(structure.positions, 0.6 * gap))
     positions = structure.positions.copy()
     for _ in range(steps):
         pairs = cKDTree(positions).query_pairs(0.97 * gap, output_type="ndarray")
@@ -218,11 +213,25 @@ def scatter_points(
     y0, x0, y1, x1 = box
     n = rng.poisson(density * (y1 - y0) * (x1 - x0))
     points = rng.uniform((y0, x0), (y1, x1), (n, 2))
-    keep = np.ones(n, dtype=bool)
-    for i, j in np.sort(cKDTree(points).query_pairs(gap, output_type="ndarray"), axis=1):
+    return points[_thin_out(points, gap)]
+
+
+def _thin_out(points: Array, gap: float) -> npt.NDArray[np.bool_]:
+    """(N,) which points to keep so that no two are nearer than `gap`; the earlier one of a pair stays."""
+    pairs = np.sort(cKDTree(points).query_pairs(gap, output_type="ndarray"), axis=1)
+    keep = [True] * len(points)
+    for i, j in pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))].tolist():
         if keep[i]:
             keep[j] = False
-    return points[keep]
+    return np.array(keep, dtype=bool)
+
+
+def beside(first: Structure, second: Structure, gap: float) -> Structure:
+    """Both, without the columns of the second that lie within `gap` [Å] of one of the first."""
+    if len(first) == 0:
+        return second
+    distance = cKDTree(first.positions).query(second.positions)[0]
+    return merge([first, second.take(distance > gap)])
 
 
 def apply_defect(structure: Structure, index: npt.NDArray[np.int64], defect: Defect) -> Structure:
