@@ -52,10 +52,10 @@ class _Member:
     @cached_property
     def array(self) -> npt.NDArray[Any]:
         with np.load(self.path, allow_pickle=False) as archive:
-            return archive[self.name]
+            return np.asarray(archive[self.name])
 
     def __getitem__(self, index: Any) -> npt.NDArray[Any]:
-        return self.array[index]
+        return np.asarray(self.array[index])
 
 
 def read_npz(path: Path) -> list[Source]:

@@ -20,7 +20,7 @@ MAX_BYTES = 1 << 31
 
 
 def read(path: Path) -> list[Source]:
-    """Each stored channel; the first of each direction is the topography. Raw DAC units."""
+    """Each stored channel in raw DAC units; channels without any contrast only when asked for."""
     with path.open("rb") as stream:
         raw = stream.read(HEADER)
         rest = stream.read()
@@ -44,7 +44,22 @@ def read(path: Path) -> list[Source]:
         notices.append(f"the file is cut off: {whole} of {count} channels are whole")
     images = values[: whole * nx * ny].reshape(whole, ny, nx)
     facts = _facts(head, nx, ny, notices)
-    return [from_array(f"channel {i + 1}", images[i], where=path.name, **facts) for i in range(whole)]
+    return [
+        from_array(name, image, where=path.name, minor=bool(image.min() == image.max()), **facts)
+        for name, image in zip(_names(head, count), images, strict=False)
+    ]
+
+
+def _names(head: dict[str, str], count: int) -> list[str]:
+    """Bits of Channelselectval: 1 topography, 2 current, others unknown; all forward, then all backward."""
+    chosen = int(positive(head.get("Channelselectval")) or 0)
+    bits = [b for b in range(chosen.bit_length()) if chosen >> b & 1]
+    if not bits or count % len(bits):
+        return [f"channel {i + 1}" for i in range(count)]
+    known = {0: "topography", 1: "current"}
+    names = [known.get(b, f"channel {i + 1}") for i, b in enumerate(bits)]
+    passes = ("",) if count == len(bits) else ("", " backward", *(f" pass {k}" for k in range(3, 99)))
+    return [name + passes[k] for k in range(count // len(bits)) for name in names]
 
 
 def _header(raw: bytes) -> dict[str, str]:
@@ -68,6 +83,4 @@ def _facts(head: dict[str, str], nx: int, ny: int, notices: list[str]) -> dict[s
     return facts
 
 
-READERS = (
-    Reader("Createc", (".dat",), lambda path, head: head[:11] in VERSIONS, read, "own (numpy, zlib)"),
-)
+READERS = (Reader("Createc", (".dat",), lambda path, head: head[:11] in VERSIONS, read, "own (numpy, zlib)"),)

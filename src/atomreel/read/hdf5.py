@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,7 @@ def read(path: Path) -> list[Source]:
 def _layout(file: Any) -> tuple[str, str] | None:
     if "Experiments" in file and "file_format" in file.attrs:
         return "hspy", "HyperSpy"
-    if "Data" in file and "Info" in file or "Data/Image" in file:
+    if ("Data" in file and "Info" in file) or "Data/Image" in file:
         return "emd", "Velox EMD"
     groups = [file, *(g for g in file.values() if hasattr(g, "keys"))]
     groups += [g for top in groups[1:] for g in top.values() if hasattr(g, "keys")]
@@ -63,8 +62,6 @@ def _generic(file: Any, path: Path) -> list[Source]:
         about = {**texts, **dict(file.attrs), **dict(item.attrs)}
         about |= _json(about.get("metadata"))
         source = from_array(item.name.strip("/"), item, where=path.name, **_facts(about, item.shape))
-        if source.frames is not None:
-            weakref.finalize(source.frames, lambda f=file: None)  # keeps the file open as long as its frames
         found.append(source)
     if not any(s.frames for s in found):
         file.close()

@@ -21,7 +21,7 @@ def read(path: Path) -> list[Source]:
     data, head = np.asarray(wave["wData"]), wave["wave_header"]
     units = [_text(u) for u in head.get("dimUnits", np.empty((0, 4)))]
     title = _text(head.get("bname", b"")) or path.stem
-    if data.ndim == 3 and data.shape[2] > 8 or (len(units) > 2 and units[2]):
+    if (data.ndim == 3 and data.shape[2] > 8) or (len(units) > 2 and units[2]):
         return [Source(title, data.shape, str(data.dtype), "spectrum image")]
     if data.ndim == 1:
         return [Source(title, data.shape, str(data.dtype), "spectrum")]
@@ -30,12 +30,13 @@ def read(path: Path) -> list[Source]:
     if len(steps) == 2 and steps[0] and steps[1]:
         facts["pixel"] = (steps[1], steps[0])
         facts["sources"]["pixel"] = "Igor wave scaling"
+    up = float(head.get("sfA", (0, 1))[1]) > 0
     layers = [data] if data.ndim == 2 else [data[:, :, k] for k in range(data.shape[2])]
     names = _labels(wave, len(layers)) or [f"layer {k + 1}" for k in range(len(layers))]
     if len(layers) == 1:
         names = [title]
     return [
-        from_array(name, layer.T[::-1], where=path.name, **facts)
+        from_array(name, layer.T[:: -1 if up else 1], where=path.name, **facts)
         for name, layer in zip(names, layers, strict=True)
     ]
 

@@ -155,7 +155,9 @@ def _reader(path: Path) -> tuple[Reader, list[str]]:
             return reader, []
     if matching:
         reader = matching[0]
-        note = f"the file is named {suffix or 'without ending'} but its content is {reader.name}: read as that"
+        note = (
+            f"the file is named {suffix or 'without ending'} but its content is {reader.name}: read as that"
+        )
         return reader, [note]
     if path.is_dir():
         raise InputError(f"{path}: a folder without a Zarr array; give a file or a Zarr folder")
@@ -172,11 +174,11 @@ def _what_else(suffix: str, head: bytes) -> str:
     return f"{what}; known formats: {known}"
 
 
-def _choose(
-    found: list[Source], dataset: str | int | None, where: str
-) -> tuple[Source, list[str]]:
+def _choose(found: list[Source], dataset: str | int | None, where: str) -> tuple[Source, list[str]]:
     names = [source.name for source in found]
-    listing = "; ".join(f"{i}: {s.name!r} {'×'.join(map(str, s.shape))} {s.kind}" for i, s in enumerate(found))
+    listing = "; ".join(
+        f"{i}: {s.name!r} {'×'.join(map(str, s.shape))} {s.kind}" for i, s in enumerate(found)
+    )
     if dataset is not None:
         if isinstance(dataset, str) and dataset in names:
             return found[names.index(dataset)], []
@@ -188,11 +190,15 @@ def _choose(
     if not usable:
         first = found[0]
         if len(found) == 1:
-            raise InputError(f"{where}: array of shape {first.shape}, {first.dtype}, is {REFUSED[first.kind]}")
+            raise InputError(
+                f"{where}: array of shape {first.shape}, {first.dtype}, is {REFUSED[first.kind]}"
+            )
         raise InputError(f"{where}: holds no image or movie, only {listing}")
     major = [s for s in usable if not s.minor] or usable
     if len(major) > 1:
-        raise InputError(f"{where}: holds {len(major)} images; say which with dataset= (name or number): {listing}")
+        raise InputError(
+            f"{where}: holds {len(major)} images; say which with dataset= (name or number): {listing}"
+        )
     others = [s.name for s in found if s is not major[0]]
     note = [f"{major[0].name!r} was read; passed over: {', '.join(map(repr, others))}"] if others else []
     return major[0], note

@@ -7,6 +7,7 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,9 @@ def read(path: Path) -> list[Source]:
         size = (picture.height, picture.width)
         if size[0] * size[1] > MAX_PIXELS:
             picture.close()
-            raise InputError(f"{path.name}: {size[0]} × {size[1]} pixels is more than can be decoded; crop it")
+            raise InputError(
+                f"{path.name}: {size[0]} × {size[1]} pixels is more than can be decoded; crop it"
+            )
         count = int(getattr(picture, "n_frames", 1))
     notices = []
     if picture.mode not in ("L", "1", "I", "F", "I;16", "I;16B", "I;16L"):
@@ -93,7 +96,10 @@ def read(path: Path) -> list[Source]:
     return [Source(path.stem, shape, picture.mode, kind, frames, size, notices=tuple(notices))]
 
 
+def _begins(magic: bytes, path: Path, head: bytes) -> bool:
+    return head.startswith(magic)
+
+
 READERS = tuple(
-    Reader(name, SUFFIXES[name], lambda path, head, magic=magic: head.startswith(magic), read, "pillow")
-    for name, magic in MAGIC.items()
+    Reader(name, SUFFIXES[name], partial(_begins, magic), read, "pillow") for name, magic in MAGIC.items()
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -154,17 +154,21 @@ def _exposure_and_dose(signal: Mapping[str, Any], name: str, facts: dict[str, An
         sources["dose"] = f"{name} metadata (beam current × dwell time / pixel area)"
 
 
-def _pixel(axes: list[Mapping[str, Any]], name: str, notices: list[str]) -> tuple[float, float] | None:
+def _pixel(axes: Sequence[Mapping[str, Any]], name: str, notices: list[str]) -> tuple[float, float] | None:
     scales = [float(a.get("scale", 1) or 0) for a in axes]
     units = ["" if str(a.get("units")) in ("None", "<undefined>") else str(a.get("units")) for a in axes]
     sizes = [angstrom(abs(s), u) for s, u in zip(scales, units, strict=True)]
     if name == "MRC" and (min(scales) <= 0 or all(abs((p or 0) - 1.0) < 1e-6 for p in sizes)):
-        notices.append("the MRC header gives no real pixel size (exactly 1 Å or negative); give pixel= if known")
+        notices.append(
+            "the MRC header gives no real pixel size (exactly 1 Å or negative); give pixel= if known"
+        )
         return None
     if sizes[0] and sizes[1]:
         return sizes[0], sizes[1]
     if not any(units) and any(abs(s - 1) > 1e-9 for s in scales):
-        notices.append(f"the file gives a pixel size of {scales[-1]:.6g} without a unit; it was not used: give pixel=")
+        notices.append(
+            f"the file gives a pixel size of {scales[-1]:.6g} without a unit; it was not used: give pixel="
+        )
     return None
 
 
@@ -203,7 +207,15 @@ def _cut_mrc(path: Path) -> Source:
     frames = LazyFrames(whole, frame, path.name) if kind not in REFUSED else None
     sources = {"pixel": "MRC header"} if pixel else {}
     return Source(
-        path.stem, (whole, ny, nx), dtype, kind, frames, (ny, nx), pixel, sources=sources, notices=tuple(notices)
+        path.stem,
+        (whole, ny, nx),
+        dtype,
+        kind,
+        frames,
+        (ny, nx),
+        pixel,
+        sources=sources,
+        notices=tuple(notices),
     )
 
 

@@ -43,8 +43,7 @@ _LENGTH_A = {
     "nanometers": 10.0,
     "pm": 0.01,
     "a": 1.0,
-    "å": 1.0,
-    "å": 1.0,  # the Angstrom sign, a different character
+    "\u00e5": 1.0,  # Å, lower case; the Angstrom sign U+212B becomes the same
     "angstrom": 1.0,
     "angstroms": 1.0,
     "ang": 1.0,
@@ -204,7 +203,7 @@ def sort_out(
     return ("movie" if lead and lead[-1] > 1 else "image"), lead, size, colour
 
 
-def angstrom(value: float, unit: Any) -> float | None:
+def angstrom(value: Any, unit: Any) -> float | None:
     """`value` of a length unit in Å; None when the unit is none of length or the value cannot be a pixel size."""
     factor = _LENGTH_A.get(str(unit or "").replace("\\u00B5", "µ").strip().lower())
     try:
@@ -214,7 +213,7 @@ def angstrom(value: float, unit: Any) -> float | None:
     return size if np.isfinite(size) and size > 0 else None
 
 
-def seconds(value: float, unit: Any) -> float | None:
+def seconds(value: Any, unit: Any) -> float | None:
     factor = _TIME_S.get(str(unit or "").strip().lower())
     try:
         step = float(value) * factor if factor else 0.0
@@ -274,6 +273,4 @@ def collected(into: list[str], *loggers: str) -> Iterator[None]:
             logger.removeHandler(handler)
             logger.propagate = propagate
         ignore = (DeprecationWarning, PendingDeprecationWarning, ResourceWarning, FutureWarning)
-        into += [
-            " ".join(str(w.message).split())[:200] for w in caught if not issubclass(w.category, ignore)
-        ]
+        into += [" ".join(str(w.message).split())[:200] for w in caught if not issubclass(w.category, ignore)]

@@ -71,9 +71,11 @@ def _ome(scales: dict[str, Any], level: dict[str, Any]) -> dict[str, Any]:
     """OME-NGFF 0.4 / 0.5: axes with units and a scale per axis."""
     facts: dict[str, Any] = {"sources": {}}
     units = [a.get("unit") if isinstance(a, dict) else None for a in scales.get("axes", [])]
-    scale = next((t["scale"] for t in level.get("coordinateTransformations", []) if "scale" in t), [])
+    scale: list[float] = next(
+        (t["scale"] for t in level.get("coordinateTransformations", []) if "scale" in t), []
+    )
     if len(scale) == len(units) >= 2:
-        names = {"micrometer": "µm", "nanometer": "nm", "picometer": "pm", "meter": "m"}
+        names: dict[Any, Any] = {"micrometer": "µm", "nanometer": "nm", "picometer": "pm", "meter": "m"}
         pixel = [angstrom(s, names.get(u, u)) for s, u in zip(scale[-2:], units[-2:], strict=True)]
         if pixel[0] and pixel[1]:
             facts["pixel"] = (pixel[0], pixel[1])

@@ -41,7 +41,8 @@ def read(path: Path) -> list[Source]:
             break
         stored: npt.NDArray[Any] = np.memmap(path, dtype, "r", start + number * step, (ny, nx))
         turned = stored[:: -1 if up else 1, :: -1 if direction == "backward" else 1]
-        found.append(from_array(f"{name} {direction}", turned, where=path.name, **facts))
+        flat = bool(turned.min() == turned.max())  # Z in constant-height mode
+        found.append(from_array(f"{name} {direction}", turned, where=path.name, minor=flat, **facts))
     return found
 
 

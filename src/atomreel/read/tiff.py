@@ -6,7 +6,7 @@ import itertools
 import threading
 import weakref
 import xml.etree.ElementTree as ET
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,13 @@ class _Page:
 
     tiff: Any
     pages: Any
+    planar: bool
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __call__(self, i: int) -> npt.NDArray[Any]:
         with self.lock:
-            return self.pages[i].asarray()
+            frame = np.asarray(self.pages[i].asarray())
+        return np.moveaxis(frame, 0, -1) if self.planar else frame
 
 
 def read(path: Path) -> list[Source]:
@@ -40,7 +42,8 @@ def read(path: Path) -> list[Source]:
     tiff = tifffile.TiffFile(path)
     try:
         facts = _facts(tiff, path)
-        found = [s for series in _series(tiff) for s in _split(tiff, series, path, facts)]
+        stacks = _stacks(tiff, path)
+        found = [s for stack in stacks for s in _split(tiff, stack, path, facts, alone=len(stacks) == 1)]
     except Exception:
         tiff.close()
         raise
@@ -49,66 +52,102 @@ def read(path: Path) -> list[Source]:
     return found
 
 
-def _series(tiff: Any) -> list[Any]:
-    """Series that hold pixels; of a pyramid only the full size. Falls back to equal pages when a maker's
-    description does not fit the pages (cut-off files)."""
+@dataclass(frozen=True)
+class _Stack:
+    """Pages of one shape, as tifffile groups them or as regrouped here. offset: of unbroken raw data, or None."""
+
+    shape: tuple[int, ...]
+    axes: str
+    dtype: np.dtype[Any]
+    pages: Any
+    offset: int | None = None
+    name: str = ""
+
+
+def _stacks(tiff: Any, path: Path) -> list[_Stack]:
+    """As the file describes itself, except where that hides frames: pages written one by one, cut-off ImageJ."""
     try:
         series = list(tiff.series)
-        if series and all(s.pages for s in series):
-            return series
     except Exception:  # cut-off ImageJ or OME files make tifffile raise anything
         series = []
-    return series or list(tiff._series_generic() or [])
+    kinds = {str(s.kind) for s in series}
+    found = [
+        _Stack(
+            tuple(int(n) for n in s.shape),
+            s.axes,
+            np.dtype(s.dtype),
+            s.pages,
+            None if s.is_truncated else s.dataoffset,
+            s.name or "",
+        )
+        for s in series
+        if s.pages and s.dtype is not None
+    ]
+    if len(found) == 1:
+        return [_uncut(tiff, found[0])]
+    written_singly = len({(s.shape, s.axes, s.dtype) for s in found}) == 1 and kinds <= {"shaped", "generic"}
+    if found and not written_singly:
+        return found
+    groups: dict[Any, list[Any]] = {}
+    for page in tiff.pages:
+        groups.setdefault((page.shape, page.axes, page.dtype), []).append(page)
+    return [
+        _Stack((len(same), *shape), f"I{axes}", np.dtype(dtype), same)
+        for (shape, axes, dtype), same in groups.items()
+        if dtype is not None
+    ]
 
 
-def _split(tiff: Any, series: Any, path: Path, facts: dict[str, Any]) -> list[Source]:
+def _uncut(tiff: Any, stack: _Stack) -> _Stack:
+    """ImageJ keeps the page table after the data: cut off, only the first page and the number are left."""
+    said = int((tiff.imagej_metadata or {}).get("images", 1)) if tiff.is_imagej else 1
+    if said > 1 and stack.axes == "YX" and stack.offset is not None and len(tiff.pages) == 1:
+        return replace(stack, shape=(said, *stack.shape), axes="TYX")
+    return stack
+
+
+def _split(tiff: Any, stack: _Stack, path: Path, facts: dict[str, Any], *, alone: bool) -> list[Source]:
     """One Source per channel (and per slice, when there are both times and slices)."""
-    shape, axes = tuple(int(n) for n in series.shape), series.axes
-    keep = [i for i, (n, a) in enumerate(zip(shape, axes, strict=True)) if n > 1 or a in "YXS"]
-    shape, axes = tuple(shape[i] for i in keep), "".join(axes[i] for i in keep)
-    dtype = np.dtype(series.dtype)
-    name = series.name if series.name and len(tiff.series) > 1 else path.stem
-    colour = axes.endswith("S")
-    planar = "S" in axes and not colour
-    if planar or axes.rstrip("S")[-2:] != "YX":
-        kind = "complex" if dtype.kind == "c" else ("table" if len(shape) < 2 else "volume")
-        return [Source(name, shape, str(dtype), kind)]
-    plain = axes.rstrip("S")
-    size = (shape[len(plain) - 2], shape[len(plain) - 1])
-    lead, lead_axes = shape[: len(plain) - 2], plain[:-2]
+    keep = [i for i, (n, a) in enumerate(zip(stack.shape, stack.axes, strict=True)) if n > 1 or a in "YXS"]
+    shape, axes = tuple(stack.shape[i] for i in keep), "".join(stack.axes[i] for i in keep)
+    name = stack.name if stack.name and not alone else path.stem
+    body = next((b for b in ("SYX", "YXS", "YX") if axes.endswith(b)), "")
+    lead, lead_axes = shape[: len(shape) - len(body)], axes[: len(axes) - len(body)]
     walk = next((lead_axes.index(a) for a in "TZQIRL" if a in lead_axes), None)
-    if walk is None and lead and "C" not in lead_axes:
-        walk = 0
-    kind = sort_out(((2,) if walk is not None else ()) + size, dtype)[0]
+    size = tuple(n for n, a in zip(shape[len(lead) :], body, strict=True) if a != "S")
+    kind = sort_out(((2,) if walk is not None else ()) + size, stack.dtype)[0]
     if kind not in ("image", "movie"):
-        return [Source(name, shape, str(dtype), kind)]
+        return [Source(name, shape, str(stack.dtype), kind)]
+    stack = replace(stack, shape=shape, axes=axes)
+    held, notice = _held(tiff, stack, path, lead)
     others = [range(n) if i != walk else range(1) for i, n in enumerate(lead)]
-    held, notice = _held(tiff, series, path, lead, size, shape, dtype)
     out = []
     for corner in itertools.product(*others):
         index = _page_numbers(corner, lead, walk)
         index = index[index < held]
         if not index.size:
             continue
-        label = ", ".join(
-            f"{_AXIS.get(a, a)} {corner[i] + 1}"
-            for i, a in enumerate(lead_axes)
-            if i != walk and lead[i] > 1
-        )
+        parts = [(a, corner[i]) for i, a in enumerate(lead_axes) if i != walk]
+        label = ", ".join(f"{_AXIS.get(a, a)} {number + 1}" for a, number in parts)
         notices = [*facts["notices"], *notice]
         if walk is not None and lead_axes[walk] == "Z":
             notices.append("slices (Z) were taken as frames")
-        if colour:
+        if "S" in body:
             notices.append("colour turned into grey (ITU-R BT.601 luma)")
-        frames = _frames(tiff, series, path, index, size, shape, dtype)
         known = {k: v for k, v in facts.items() if k not in ("notices", "interval")}
-        if facts["interval"] and len(index) > 1 and walk is not None:
+        if facts["interval"] and len(index) > 1:
             known["times"] = facts["interval"] * np.arange(len(index), dtype=np.float64)
-        kind = "movie" if walk is not None and len(index) > 1 else "image"
-        part = shape if not label else tuple(n for i, n in enumerate(shape) if i == walk or i >= len(lead))
-        full = f"{name}: {label}" if label and name != path.stem else (label or name)
         out.append(
-            Source(full, part, str(dtype), kind, frames, size, notices=tuple(notices), **known)
+            Source(
+                label if label and alone else ": ".join(filter(None, (name, label))),
+                ((len(index),) if walk is not None else ()) + shape[len(lead) :],
+                str(stack.dtype),
+                "movie" if len(index) > 1 else "image",
+                _frames(tiff, stack, path, index, shape[len(lead) :]),
+                (size[0], size[1]),
+                notices=tuple(notices),
+                **known,
+            )
         )
     if not out:
         raise InputError(f"{path.name}: cut off before the end of its first image; copy it again")
@@ -128,30 +167,20 @@ def _page_numbers(corner: tuple[int, ...], lead: tuple[int, ...], walk: int | No
     return np.ravel_multi_index(tuple(place), lead)
 
 
-def _contiguous(series: Any) -> bool:
-    return series.dataoffset is not None and not series.is_truncated
-
-
-def _held(
-    tiff: Any,
-    series: Any,
-    path: Path,
-    lead: tuple[int, ...],
-    size: tuple[int, int],
-    shape: tuple[int, ...],
-    dtype: np.dtype[Any],
-) -> tuple[int, list[str]]:
+def _held(tiff: Any, stack: _Stack, path: Path, lead: tuple[int, ...]) -> tuple[int, list[str]]:
     """How many leading pages lie whole inside the file, and a notice when that is not all."""
     total = int(np.prod(lead)) if lead else 1
     end = path.stat().st_size
-    if _contiguous(series):
-        frame = int(np.prod(shape[len(lead) :])) * dtype.itemsize
-        held = min(total, max(0, (end - series.dataoffset) // frame))
+    if stack.offset is not None:
+        frame = int(np.prod(stack.shape[len(lead) :])) * stack.dtype.itemsize
+        held = min(total, max(0, (end - stack.offset) // frame))
     else:
         held = 0
-        for page in itertools.islice(series.pages, total):
-            spans = zip(page.dataoffsets, page.databytecounts, strict=False) if page is not None else [(end, 1)]
-            if any(start + length > end for start, length in spans):
+        for page in itertools.islice(stack.pages, total):
+            if page is None or any(
+                start + length > end
+                for start, length in zip(page.dataoffsets, page.databytecounts, strict=False)
+            ):
                 break
             held += 1
     said = int((tiff.imagej_metadata or {}).get("images", total)) if tiff.is_imagej else total
@@ -162,25 +191,21 @@ def _held(
 
 
 def _frames(
-    tiff: Any,
-    series: Any,
-    path: Path,
-    index: npt.NDArray[np.int_],
-    size: tuple[int, int],
-    shape: tuple[int, ...],
-    dtype: np.dtype[Any],
+    tiff: Any, stack: _Stack, path: Path, index: npt.NDArray[np.int_], one: tuple[int, ...]
 ) -> LazyFrames:
-    if _contiguous(series):
-        one = shape[-3:] if series.axes.endswith("S") else size
-        stored = dtype.newbyteorder(tiff.byteorder)
-        step = int(np.prod(one)) * stored.itemsize
+    """Raw data memory-mapped, anything else decoded page by page."""
+    planar = stack.axes.endswith("SYX")
+    if stack.offset is not None:
+        stored = stack.dtype.newbyteorder(tiff.byteorder)
+        start, step = stack.offset, int(np.prod(one)) * stored.itemsize
 
         def mapped(i: int) -> npt.NDArray[Any]:
-            return np.memmap(path, stored, "r", series.dataoffset + int(index[i]) * step, one)
+            frame = np.memmap(path, stored, "r", start + int(index[i]) * step, one)
+            return np.moveaxis(frame, 0, -1) if planar else frame
 
         return LazyFrames(len(index), mapped, path.name)
-    pages = list(series.pages)
-    chosen = _Page(tiff, [pages[i] for i in index])
+    pages = list(stack.pages)
+    chosen = _Page(tiff, [pages[i] for i in index], planar)
     weakref.finalize(chosen, tiff.close)
     return LazyFrames(len(index), chosen, path.name)
 
