@@ -1,0 +1,118 @@
+"""A smooth background: bilinear hats on a coarse grid of knots, fitted together with the columns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from atomreel.interpret.peaks import Floats, Windows
+
+
+@dataclass(frozen=True)
+class Hats:
+    """rows: (Y', Ky) and cols: (X', Kx) weights of the knots on each padded row and column. step: px."""
+
+    rows: npt.NDArray[np.float32]
+    cols: npt.NDArray[np.float32]
+    step: float
+
+    @property
+    def knots(self) -> tuple[int, int]:
+        return self.rows.shape[1], self.cols.shape[1]
+
+    def draw(self, heights: Floats) -> npt.NDArray[np.float32]:
+        """Padded image (Y', X') of knot heights (Ky·Kx,)."""
+        return self.rows @ heights.reshape(self.knots).astype(np.float32) @ self.cols.T
+
+    def collect(self, image: Floats) -> npt.NDArray[np.float64]:
+        """(Ky·Kx,) sums of image × hat."""
+        return (self.rows.T @ image @ self.cols).ravel().astype(float)
+
+
+def make_hats(size: tuple[int, int], *, step: float, border: int) -> Hats:
+    """Hats with knots about `step` px apart over an image of unpadded `size`."""
+    rows, cols = (_hats_1d(length, step, border) for length in size)
+    return Hats(rows, cols, step)
+
+
+def _hats_1d(length: int, step: float, border: int) -> npt.NDArray[np.float32]:
+    count = max(1, round((length - 1) / step)) + 1 if length > 1.5 * step else 1
+    if count == 1:
+        return np.ones((length + 2 * border, 1), np.float32)
+    place = np.clip(np.arange(-border, length + border), 0, length - 1) * (count - 1) / (length - 1)
+    return np.maximum(1 - np.abs(place[:, None] - np.arange(count)), 0).astype(np.float32)
+
+
+def own_matrix(hats: Hats, weight: Floats) -> sparse.csr_array:
+    """(K, K) Σ weight · hat · hatᵀ, with a slight pull of each knot towards its neighbours.
+
+    The pull decides knots that no pixel speaks for (masked or covered by columns).
+    """
+    ky, kx = hats.knots
+    total = sparse.csr_array((ky * kx, ky * kx))
+    for oy in (-1, 0, 1):
+        for ox in (-1, 0, 1):
+            if abs(oy) >= ky or abs(ox) >= kx:
+                continue
+            left = _shifted(hats.rows, oy)
+            right = _shifted(hats.cols, ox)
+            values = left.T @ weight @ right  # (knots with a partner at +oy, at +ox)
+            iy = np.arange(max(0, -oy), ky - max(0, oy))
+            ix = np.arange(max(0, -ox), kx - max(0, ox))
+            first = (iy[:, None] * kx + ix).ravel()
+            second = ((iy + oy)[:, None] * kx + ix + ox).ravel()
+            total = total + sparse.csr_array((values.ravel(), (first, second)), shape=total.shape)
+    scale = float(total.diagonal().mean())
+    return total + 1e-3 * scale * _roughness(ky, kx)
+
+
+def _shifted(hats: Floats, offset: int) -> Floats:
+    n = hats.shape[1]
+    low, high = max(0, -offset), n - max(0, offset)
+    return hats[:, low:high] * hats[:, low + offset : high + offset]
+
+
+def _roughness(ky: int, kx: int) -> sparse.csr_array:
+    def line(n: int) -> sparse.csr_array:
+        if n == 1:
+            return sparse.csr_array((1, 1))
+        step = sparse.diags_array([-np.ones(n - 1), np.ones(n - 1)], offsets=[0, 1], shape=(n - 1, n))
+        return sparse.csr_array(step.T @ step)
+
+    return sparse.csr_array(
+        sparse.kron(line(ky), sparse.eye_array(kx)) + sparse.kron(sparse.eye_array(ky), line(kx))
+    )
+
+
+def cross_matrix(hats: Hats, weight_windows: Floats, w: Windows) -> sparse.csr_array:
+    """(3·N, K) Σ weight · basis · hatᵀ of every column with the knots that its window touches."""
+    n = 2 * w.radius + 1
+    weighted = (w.basis * weight_windows[:, None, :]).reshape(-1, n, n)
+    rows, first_y = _local(hats.rows, w.corner[:, 0], n)
+    cols, first_x = _local(hats.cols, w.corner[:, 1], n)
+    count = len(w.corner)
+    half = np.matmul(weighted.reshape(count, 3 * n, n), cols).reshape(count, 3, n, -1)
+    blocks = np.matmul(rows.transpose(0, 2, 1)[:, None], half)  # (N, 3, ly, lx)
+    ky, kx = hats.knots
+    knot_y = first_y[:, None] + np.arange(blocks.shape[2])
+    knot_x = first_x[:, None] + np.arange(blocks.shape[3])
+    col = (knot_y[:, :, None] * kx + knot_x[:, None, :])[:, None].repeat(3, axis=1)
+    row = np.broadcast_to(np.arange(3 * count).reshape(count, 3, 1, 1), blocks.shape)
+    keep = np.broadcast_to((knot_y < ky)[:, None, :, None] & (knot_x < kx)[:, None, None, :], blocks.shape)
+    data = blocks[keep].astype(float)
+    return sparse.csr_array((data, (row[keep], col[keep])), shape=(3 * count, ky * kx))
+
+
+def _local(hats: Floats, start: npt.NDArray[np.integer], n: int) -> tuple[Floats, npt.NDArray[np.integer]]:
+    """(N, n, l) hats on the rows of each window, and the first of its l knots."""
+    first_of_row = np.argmax(hats > 0, axis=1)
+    first = first_of_row[start]
+    last = hats.shape[1] - 1 - np.argmax(hats[:, ::-1] > 0, axis=1)
+    span = int((last[start + n - 1] - first).max()) + 1
+    wide = np.pad(hats, ((0, 0), (0, span)))
+    lines = start[:, None] + np.arange(n)
+    knots = first[:, None] + np.arange(span)
+    return wide[lines[:, :, None], knots[:, None, :]], first

@@ -1,0 +1,70 @@
+"""Errors of fitted columns: the Fisher information with the neighbours' and the background's freedom taken off."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from atomreel.interpret.peaks import Floats, Ints
+
+MOST_NEIGHBOURS = 8
+
+
+def marginal_covariance(
+    own: Floats, pairs: Ints, blocks: Floats, *, flat: Floats, area: Floats, distance: Floats
+) -> npt.NDArray[np.float64]:
+    """(N, 3, 3) covariance of (height, y, x) of each column, its neighbours and a local constant being free.
+
+    own: (N, 3, 3) information of each column, prior included. pairs (P, 2), blocks (P, 3, 3): between
+    columns. flat: (N, 3) with the local constant. area: (N,) of the constant with itself.
+    distance: (P,) px; the nearest eight neighbours count. A block is inverted per column, which for
+    columns this far apart equals the whole inverse to a few per cent.
+    """
+    n = len(own)
+    near = _nearest(n, pairs, distance)
+    degree = (near >= 0).sum(1)
+    key = np.concatenate([pairs[:, 0] * n + pairs[:, 1], pairs[:, 1] * n + pairs[:, 0]])
+    order = np.argsort(key)
+    table = np.concatenate([blocks, blocks.transpose(0, 2, 1), np.zeros((1, 3, 3))])
+    keys = np.append(key[order], n * n)
+    place = np.append(order, len(table) - 1)
+    out = np.empty((n, 3, 3))
+    for d in np.unique(degree):
+        rows = np.flatnonzero(degree == d)
+        member = np.concatenate([rows[:, None], near[rows, :d]], axis=1)
+        wanted = member[:, :, None] * n + member[:, None, :]
+        at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+        block = table[np.where(keys[at] == wanted, place[at], len(table) - 1)]
+        m = d + 1
+        block[:, np.arange(m), np.arange(m)] = own[member]
+        full = np.zeros((len(rows), 3 * m + 1, 3 * m + 1))
+        full[:, :-1, :-1] = block.transpose(0, 1, 3, 2, 4).reshape(len(rows), 3 * m, 3 * m)
+        full[:, -1, :-1] = full[:, :-1, -1] = flat[member].reshape(len(rows), 3 * m)
+        full[:, -1, -1] = area[rows]
+        out[rows] = _corner_of_inverse(full)
+    return out
+
+
+def _corner_of_inverse(full: Floats) -> Floats:
+    """First three rows and columns of the inverses, on unit diagonals so that no scale matters."""
+    scale = 1 / np.sqrt(np.maximum(np.einsum("nii->ni", full), 1e-30))
+    unit = full * scale[:, :, None] * scale[:, None, :]
+    unit += 1e-6 * np.eye(full.shape[1])
+    right = np.zeros((*full.shape[:2], 3))
+    right[:, [0, 1, 2], [0, 1, 2]] = 1
+    corner = np.linalg.solve(unit, right)[:, :3]
+    return corner * scale[:, :3, None] * scale[:, None, :3]
+
+
+def _nearest(n: int, pairs: Ints, distance: Floats) -> npt.NDArray[np.intp]:
+    """(N, ≤ 8) nearest partners of each column, −1 where there are fewer."""
+    first = np.concatenate([pairs[:, 0], pairs[:, 1]])
+    second = np.concatenate([pairs[:, 1], pairs[:, 0]])
+    order = np.lexsort((np.concatenate([distance, distance]), first))
+    first, second = first[order], second[order]
+    start = np.searchsorted(first, np.arange(n))
+    rank = np.arange(len(first)) - start[first] if len(first) else np.zeros(0, np.intp)
+    keep = rank < MOST_NEIGHBOURS
+    near = np.full((n, MOST_NEIGHBOURS), -1, np.intp)
+    near[first[keep], rank[keep]] = second[keep]
+    return near

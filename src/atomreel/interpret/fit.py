@@ -1,0 +1,276 @@
+"""Gauss-Newton fit of all columns of one image together: heights, positions, background and one peak shape."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from atomreel.interpret import background, normal, peaks
+from atomreel.interpret.noise import Noise, fit_noise, guess_noise, loudness
+from atomreel.interpret.peaks import Floats, Ints, Shape, Windows
+
+KNOT_STEP = 3.0  # background knots, in nearest-neighbour distances
+STEP_LIMIT = 0.12  # of the nearest-neighbour distance, per iteration
+MOVE_LIMIT = 0.55  # of the nearest-neighbour distance, from the start
+PRIOR = 0.3  # 1σ of the start position, in nearest-neighbour distances
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One image to fit: data (Y, X) normalised, peaks upright; seen: 1 where a pixel counts; near: (N,) px."""
+
+    data: npt.NDArray[np.float32]
+    seen: npt.NDArray[np.bool_]
+    start: npt.NDArray[np.float64]
+    near: npt.NDArray[np.float64]
+    spacing: float
+    sign: int
+
+
+@dataclass(frozen=True)
+class State:
+    positions: npt.NDArray[np.float64]
+    heights: npt.NDArray[np.float64]
+    knots: npt.NDArray[np.float64]
+    shape: Shape
+    noise: Noise
+    rows: npt.NDArray[np.float64]  # (Y,) offset of each line, for images recorded line by line
+
+
+@dataclass(frozen=True)
+class View:
+    """A state looked at: everything that one evaluation of the model gives. Images are padded."""
+
+    windows: Windows
+    hats: background.Hats
+    model: npt.NDArray[np.float32]
+    residual: npt.NDArray[np.float32]
+    weight: npt.NDArray[np.float32]
+    weight_windows: npt.NDArray[np.float32]
+    pairs: Ints
+    system: normal.Normal
+    right: npt.NDArray[np.float64]
+
+
+def start_state(problem: Problem, shape: Shape, noise: Noise) -> State:
+    n = len(problem.start)
+    hats = background.make_hats(problem.data.shape, step=KNOT_STEP * problem.spacing, border=0)
+    return State(
+        problem.start,
+        np.zeros(n),
+        np.zeros(int(np.prod(hats.knots))),
+        shape,
+        noise,
+        np.zeros(problem.data.shape[0]),
+    )
+
+
+def draw(state: State, w: Windows, hats: background.Hats, padded: tuple[int, int]) -> Floats:
+    values = state.heights.astype(np.float32)[:, None] * w.basis[:, 0]
+    return peaks.stamp(values, w.index, size=padded) + hats.draw(state.knots)
+
+
+def look(problem: Problem, state: State, *, weight: Floats | None = None, learn_shape: bool = False) -> View:
+    """Model, residual and normal equations at `state`. weight: (Y, X), else from the noise of the model."""
+    size = problem.data.shape
+    w = peaks.windows(state.positions, state.shape, size=size, slopes=learn_shape)
+    r = w.radius
+    padded = (size[0] + 2 * r, size[1] + 2 * r)
+    hats = background.make_hats(size, step=KNOT_STEP * problem.spacing, border=r)
+    model = draw(state, w, hats, padded)
+    inner = model[r:-r, r:-r]
+    if weight is None:
+        weight = 1 / state.noise.variance(inner)
+    weight = peaks.pad(np.where(problem.seen, weight, 0), r)
+    residual = peaks.pad(problem.data - state.rows[:, None].astype(np.float32), r) - model
+    pairs = peaks.neighbours(state.positions, peaks.PAIR_REACH * state.shape.width)
+    scaled = replace(w, basis=w.basis * _scale(state.heights)[:, :, None])
+    weight_windows = peaks.gather(weight, w)
+    blocks = peaks.pair_blocks(state.positions, pairs, state.shape, weight=weight, size=size)
+    scale = _scale(state.heights).astype(float)
+    blocks *= scale[pairs[:, 0], :, None] * scale[pairs[:, 1], None, :]
+    weighted = weight * residual
+    own = peaks.own_blocks(weight_windows, scaled) + _prior(problem, state)
+    pull = _prior(problem, state) @ _away(problem, state)[:, :, None]
+    gradient = peaks.project(peaks.gather(weighted, w), scaled) - pull[:, :, 0]
+    slopes = _shape_images(state, w, padded) if learn_shape else np.zeros((0, *padded), np.float32)
+    system = _system(scaled, hats, own, pairs, blocks, weight, weight_windows, slopes)
+    shape_right = np.array([float((weighted * d).sum(dtype=float)) for d in slopes])
+    right = np.concatenate([gradient.ravel(), hats.collect(weighted), shape_right])
+    return View(scaled, hats, model, residual, weight, weight_windows, pairs, system, right)
+
+
+def _scale(heights: Floats) -> npt.NDArray[np.float32]:
+    return np.stack([np.ones_like(heights), heights, heights], axis=1).astype(np.float32)
+
+
+def _prior(problem: Problem, state: State) -> Floats:
+    """(N, 3, 3): the start is worth a measurement of σ = 0.3 nearest-neighbour distances."""
+    out = np.zeros((len(problem.start), 3, 3))
+    out[:, 0, 0] = 1e-6
+    out[:, [1, 2], [1, 2]] = (PRIOR * problem.near[:, None]) ** -2.0
+    return out
+
+
+def _away(problem: Problem, state: State) -> Floats:
+    return np.concatenate([np.zeros((len(problem.start), 1)), state.positions - problem.start], axis=1)
+
+
+def _shape_images(state: State, w: Windows, padded: tuple[int, int]) -> npt.NDArray[np.float32]:
+    """(4, Y', X') derivatives of the model by yy, xx, yx and skirt."""
+    assert w.shape_slopes is not None
+    heights = state.heights.astype(np.float32)[:, None]
+    return np.stack(
+        [
+            peaks.stamp(heights * w.shape_slopes[:, s], w.index, size=padded)
+            for s in range(peaks.SHAPE_PARAMETERS)
+        ]
+    )
+
+
+def _system(
+    w: Windows,
+    hats: background.Hats,
+    own: Floats,
+    pairs: Ints,
+    blocks: Floats,
+    weight: Floats,
+    weight_windows: Floats,
+    slopes: Floats,
+) -> normal.Normal:
+    s = len(slopes)
+    shape_columns = [peaks.project(peaks.gather(weight * d, w), w).ravel() for d in slopes]
+    shape_knots = [hats.collect(weight * d) for d in slopes]
+    gram = np.array([[float((weight * a * b).sum(dtype=float)) for b in slopes] for a in slopes]).reshape(
+        s, s
+    )
+    return normal.Normal(
+        columns=normal.assemble(own, pairs, blocks),
+        knots=background.own_matrix(hats, weight),
+        cross=background.cross_matrix(hats, weight_windows, w),
+        shape_columns=np.array(shape_columns).reshape(s, 3 * len(own)).T,
+        shape_knots=np.array(shape_knots).reshape(s, hats.rows.shape[1] * hats.cols.shape[1]).T,
+        shape=gram * (1 + 1e-3 * np.eye(s)),
+        column_inverse=np.linalg.inv(own),
+    )
+
+
+def advance(
+    problem: Problem, state: State, view: View, *, free_positions: bool = True, tolerance: float = 0.03
+) -> tuple[State, float]:
+    """One Gauss-Newton step, and the 90th percentile of the columns' moves in px."""
+    step = normal.solve(view.system, view.right, tolerance=tolerance, steps=60)
+    n = len(state.heights)
+    column, rest = step[: 3 * n].reshape(n, 3), step[3 * n :]
+    knots, shape = rest[: len(state.knots)], rest[len(state.knots) :]
+    heights = state.heights + column[:, 0]
+    typical = float(np.median(heights[heights > 0])) if (heights > 0).any() else 1e-6
+    heights = np.maximum(heights, 1e-3 * typical)
+    move = _limited(column[:, 1:], STEP_LIMIT * problem.near) if free_positions else 0 * column[:, 1:]
+    away = _limited(state.positions + move - problem.start, MOVE_LIMIT * problem.near)
+    new = state.shape
+    if len(shape):
+        new = new.moved(shape, limits=(max(0.5, 0.05 * problem.spacing), 0.55 * problem.spacing))
+    size = float(np.quantile(np.hypot(*move.T), 0.9))
+    return replace(
+        state, positions=problem.start + away, heights=heights, knots=state.knots + knots, shape=new
+    ), size
+
+
+def _limited(vectors: Floats, limit: Floats) -> Floats:
+    length = np.maximum(np.hypot(*vectors.T), 1e-12)
+    return vectors * np.minimum(1, limit / length)[:, None]
+
+
+def first_noise(problem: Problem, width: float) -> tuple[Noise, npt.NDArray[np.float32]]:
+    noise, smooth = guess_noise(problem.data, blur=max(0.7, 0.6 * width), sign=problem.sign)
+    return noise, 1 / noise.variance(smooth)
+
+
+def measure_noise(problem: Problem, state: State, view: View) -> Noise:
+    """Noise from the residuals of the present fit, pixels near columns and background together."""
+    r = view.windows.radius
+    loud = loudness(np.sqrt(view.weight) * view.residual, state.shape.width)
+    seen = problem.seen & (loud[r:-r, r:-r] < 1)
+    parameters = 3 * len(state.heights) + len(state.knots)
+    freedom = max(0.3, 1 - parameters / max(1, int(seen.sum())))
+    return fit_noise(
+        view.residual[r:-r, r:-r][seen], view.model[r:-r, r:-r][seen], freedom=freedom, sign=problem.sign
+    )
+
+
+def row_offsets(problem: Problem, view: View) -> npt.NDArray[np.float64]:
+    """(Y,) offset of each line where lines scatter far more than image columns do, else zeros."""
+    r = view.windows.radius
+    weight, residual = view.weight[r:-r, r:-r], view.residual[r:-r, r:-r]
+    excess, offsets = [], []
+    for axis in (1, 0):
+        info = np.maximum(weight.sum(axis, dtype=float), 1e-30)
+        mean = (weight * residual).sum(axis, dtype=float) / info
+        excess.append(float(np.median(mean**2 * info)))
+        offsets.append(mean)
+    return offsets[0] if excess[0] > 3 * max(excess[1], 0.4549) else np.zeros(len(offsets[0]))
+
+
+def fit(problem: Problem, width: float, *, shape: Shape | None = None, rounds: int = 9) -> State:
+    """Fit everything. width: first guess of σ [px]. shape: hold this shape instead of learning one."""
+    noise, weight = first_noise(problem, width)
+    state = start_state(problem, shape or peaks.round_shape(width), noise)
+    state, _ = advance(problem, state, look(problem, state, weight=weight), free_positions=False)
+    for number in range(rounds):
+        learn = shape is None and number < 6
+        view = look(problem, state, weight=weight if number < 2 else None, learn_shape=learn)
+        if number in (1, 3):
+            state = replace(state, noise=measure_noise(problem, state, view))
+        before = state.shape.width
+        state, moved = advance(problem, state, view)
+        state = replace(state, rows=state.rows + (row_offsets(problem, view) if number > 0 else 0))
+        if number > 3 and moved < 0.004 * problem.spacing and abs(state.shape.width / before - 1) < 0.01:
+            break
+    return state
+
+
+def guess_width(problem: Problem) -> float:
+    """σ [px] of a Gaussian on a constant that fits the mean surroundings of all columns best."""
+    r = max(2, int(0.5 * problem.spacing))
+    size = problem.data.shape
+    centre = np.rint(problem.start).astype(int)
+    inside = ((centre >= r) & (centre < np.array(size) - r)).all(1)
+    if not inside.any():
+        return 0.3 * problem.spacing
+    view = np.lib.stride_tricks.sliding_window_view(problem.data, (2 * r + 1, 2 * r + 1))
+    pick = centre[inside][:: max(1, int(inside.sum()) // 2000)]
+    patch = view[pick[:, 0] - r, pick[:, 1] - r].mean(0, dtype=float)
+    y, x = np.mgrid[-r : r + 1, -r : r + 1]
+    disc = (y**2 + x**2) <= r**2
+    best, width = np.inf, 0.3 * problem.spacing
+    for ratio in np.geomspace(0.08, 0.5, 16):
+        g = np.exp(-(y**2 + x**2) / (2 * (ratio * problem.spacing) ** 2))[disc]
+        design = np.stack([g, np.ones_like(g)], axis=1)
+        found, *_ = np.linalg.lstsq(design, patch[disc], rcond=None)
+        misfit = float(((patch[disc] - design @ found) ** 2).sum())
+        if found[0] > 0 and misfit < best:
+            best, width = misfit, float(ratio * problem.spacing)
+    return max(0.6, width)
+
+
+def white_reference(state: State, view: View) -> npt.NDArray[np.float32]:
+    """White noise of unit variance after the fit took from it what it takes from any noise. Padded image."""
+    noise = np.random.default_rng(0).standard_normal(view.weight.shape, np.float32)
+    root = np.sqrt(view.weight)
+    weighted = noise * root
+    right = np.concatenate(
+        [
+            peaks.project(peaks.gather(weighted, view.windows), view.windows).ravel(),
+            view.hats.collect(weighted),
+            np.zeros(len(view.system.shape)),
+        ]
+    )
+    step = normal.solve(view.system, right, tolerance=0.03, steps=60)
+    n = len(state.heights)
+    taken = np.einsum("nk,nkp->np", step[: 3 * n].reshape(n, 3).astype(np.float32), view.windows.basis)
+    swallowed = peaks.stamp(taken, view.windows.index, size=view.weight.shape)
+    swallowed += view.hats.draw(step[3 * n : 3 * n + len(state.knots)])
+    return root * (np.where(root > 0, noise / np.maximum(root, 1e-12), 0) - swallowed)

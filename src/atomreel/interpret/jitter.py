@@ -1,0 +1,73 @@
+"""Scan-line jitter: how far each line of a scanned image is displaced, measured on the columns themselves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from atomreel.interpret.peaks import Floats, Windows
+
+SIGNIFICANT = 3.0
+
+
+@dataclass(frozen=True)
+class Jitter:
+    """variance: of a line's displacement [px²], 0 when not significant. added: (N,) variance of each column [px²]."""
+
+    variance: float
+    added: npt.NDArray[np.float64]
+
+
+def measure_jitter(
+    gradient: Floats, information: Floats, w: Windows, *, lines: int, across: tuple[Floats, Floats]
+) -> Jitter:
+    """Variance of the random displacement of scan lines along one direction, by the method of moments.
+
+    gradient, information: (N, n) per column and window row: Σ_x W·r·∂m/∂u and Σ_x W·(∂m/∂u)², where u is
+    the direction of the displacement. across: the same summed along y for each window column, where
+    jitter does not add up: it calibrates the noise. lines: padded number of rows.
+
+    A fitted column swallows the information-weighted mean of its lines' displacements, so the scores that
+    remain are (D − A)·j plus noise of covariance D − A, with D = Σ_i w_il on the diagonal and
+    A_ll' = Σ_i w_il w_il' / W_i. A column's error grows by σ² Σ_l w_l² / W².
+    """
+    total = information.sum(1)
+    good = total > 1e-9 * max(float(total.max(initial=0.0)), 1e-30)
+    added = np.zeros(len(total))
+    added[good] = (information[good] ** 2).sum(1) / total[good] ** 2
+    if good.sum() < 3:
+        return Jitter(0.0, 0.0 * added)
+    start = w.corner[good]
+    score, noise, signal = _moments(gradient[good], information[good], start[:, 0], lines)
+    _, base_noise, _ = control = _moments(
+        across[0][good], across[1][good], start[:, 1], int(start[:, 1].max()) + gradient.shape[1] + 1
+    )
+    level = max(float((control[0] ** 2).sum() / base_noise.sum()), 0.2) if base_noise.sum() > 0 else 1.0
+    use = noise > 1e-6 * noise.max()
+    weight = signal[use] / np.maximum(noise[use], 1e-30) ** 2
+    scale = float((weight * signal[use]).sum())
+    variance = float((weight * (score[use] ** 2 - level * noise[use])).sum()) / scale
+    error = np.sqrt(2 * float((weight**2 * (level * noise[use]) ** 2).sum())) / scale
+    if variance < SIGNIFICANT * error:
+        return Jitter(0.0, 0.0 * added)
+    return Jitter(variance, variance * added)
+
+
+def _moments(
+    gradient: Floats, information: Floats, start: Floats, lines: int
+) -> tuple[Floats, Floats, Floats]:
+    """Per line: score, its noise variance for white noise, and its variance per unit jitter variance."""
+    n, span = information.shape
+    col = (start[:, None] + np.arange(span)).ravel()
+    row = np.repeat(np.arange(n), span)
+    weights = sparse.csr_array((information.ravel().astype(float), (row, col)), shape=(n, lines))
+    score = np.bincount(col, gradient.ravel(), minlength=lines)
+    each = 1 / np.maximum(information.sum(1), 1e-30)
+    shared = weights.T @ sparse.csr_array(weights.multiply(each[:, None]))
+    left = sparse.diags_array(weights.sum(0)) - shared
+    noise = np.maximum(left.diagonal(), 0)
+    signal = np.asarray(left.multiply(left).sum(1)).ravel()
+    return score, noise, signal

@@ -1,0 +1,114 @@
+"""The noise of an image, measured on the image: variance against intensity, and its correlation between pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import fft, ndimage
+
+from atomreel.interpret.peaks import Floats
+
+BINS = 16
+CROP = 256
+SMOOTHING = 0.012  # share of the spectrum's width over which it is averaged
+
+
+@dataclass(frozen=True)
+class Noise:
+    """variance(m) = max(gain·m + zero, least).
+
+    gain: image units per electron (negative for an inverted image, 0 when the noise does not depend on
+    intensity). zero: variance extrapolated to intensity 0: readout² − gain·offset of the detector.
+    """
+
+    gain: float
+    zero: float
+    least: float
+
+    def variance(self, intensity: Floats) -> npt.NDArray[np.float32]:
+        line = np.float32(self.gain) * np.asarray(intensity, np.float32) + np.float32(self.zero)
+        return np.maximum(line, np.float32(self.least))
+
+
+def fit_noise(residual: Floats, intensity: Floats, *, freedom: float = 1.0, sign: int = 1) -> Noise:
+    """Variance as a straight line in intensity, from residuals in bins of equal population.
+
+    residual, intensity: (n,) pixels. freedom: share of the degrees of freedom left by the fit that made
+    the residuals. sign: of the gain (−1 for inverted images). A slope below three times its own error
+    is taken as zero: Gaussian noise of one width.
+    """
+    square = residual.astype(float) ** 2 / freedom
+    edges = np.quantile(intensity[:: max(1, len(intensity) // 20000)], np.linspace(0, 1, BINS + 1)[1:-1])
+    label = np.searchsorted(edges, intensity)
+    count = np.bincount(label, minlength=BINS)
+    use = count > 20
+    level = (np.bincount(label, intensity, minlength=BINS) / np.maximum(count, 1))[use]
+    value = (np.bincount(label, square, minlength=BINS) / np.maximum(count, 1))[use]
+    spread = (np.bincount(label, square**2, minlength=BINS) / np.maximum(count, 1))[use] - value**2
+    mean = max(float(square.mean()), 1e-12)
+    flat = Noise(0.0, mean, 0.05 * mean)
+    if use.sum() < 3 or np.ptp(level) <= 0:
+        return flat
+    line = value
+    for _ in range(3):  # the weight of a bin is its expected, not its observed scatter
+        sd = (
+            np.sqrt(np.maximum(spread, 1e-12 * mean**2).mean() / count[use])
+            * np.maximum(line, 0.1 * mean)
+            / mean
+        )
+        (slope, zero), covariance = np.polyfit(level, value, 1, w=1 / sd, cov="unscaled")
+        line = slope * level + zero
+    misfit = max(1.0, float(np.mean(((value - line) / sd) ** 2)))
+    if slope * sign < 3 * np.sqrt(covariance[0, 0] * misfit):
+        return flat
+    return Noise(float(slope), float(zero), max(0.05 * mean, 0.7 * float(value.min())))
+
+
+def guess_noise(image: Floats, *, blur: float, sign: int = 1) -> tuple[Noise, npt.NDArray[np.float32]]:
+    """First guess from what a Gaussian blur of `blur` px removes, and the blurred image."""
+    smooth = ndimage.gaussian_filter(np.asarray(image, np.float32), blur)
+    spot = np.zeros((33, 33))
+    spot[16, 16] = 1
+    kernel = spot - ndimage.gaussian_filter(spot, blur)
+    return fit_noise(
+        (image - smooth).ravel(), smooth.ravel(), freedom=float((kernel**2).sum()), sign=sign
+    ), smooth
+
+
+def loudness(scaled: Floats, blur: float) -> npt.NDArray[np.float32]:
+    """Local power of a scaled residual over the most that noise alone would show; > 1 is misfit, not noise."""
+    power = ndimage.gaussian_filter(np.asarray(scaled, np.float32) ** 2, blur)
+    seen = power[scaled != 0][::7]
+    if not len(seen):
+        return np.zeros_like(power)
+    typical = float(np.median(seen))
+    usual = typical + 5 * 1.4826 * float(np.median(np.abs(seen - typical)))
+    return power / np.float32(max(usual, 1e-12))
+
+
+def correlation_factors(
+    scaled: Floats, reference: Floats, profiles: Floats, *, centre: Floats
+) -> npt.NDArray[np.float64]:
+    """How much correlated noise and misfit widen the scatter of projections onto `profiles`: (Q,) variance ratios.
+
+    scaled: (Y, X) residual over its expected σ. reference: white noise that went through the same fit, so
+    that what the fit swallows cancels in the ratio of the two power spectra. profiles: (Q, n, n).
+    The estimator weighs pixels as if they were independent; its variance is Σ S·|F|² / Σ |F|², S being
+    the spectrum of the noise (the sandwich estimate for stationary noise).
+    """
+    start = [
+        int(np.clip(c - CROP // 2, 0, max(0, s - CROP))) for c, s in zip(centre, scaled.shape, strict=True)
+    ]
+    cut = np.s_[start[0] : start[0] + CROP, start[1] : start[1] + CROP]
+    size = scaled[cut].shape
+    width = [SMOOTHING * s for s in size]
+
+    def spectrum(image: Floats) -> Floats:
+        power = np.abs(fft.fft2(image[cut].astype(np.float32))) ** 2
+        return ndimage.gaussian_filter(power, width, mode="wrap")
+
+    ratio = spectrum(scaled) / np.maximum(spectrum(reference), 1e-12)
+    weight = np.abs(fft.fft2(profiles.astype(np.float32), s=size)) ** 2
+    return (ratio * weight).sum((1, 2)) / weight.sum((1, 2))
