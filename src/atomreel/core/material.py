@@ -20,7 +20,10 @@ Array = npt.NDArray[np.float64]
 FOLDER = Path(__file__).parents[1] / "materials"
 ACTIONS = ("remove", "replace", "move")
 MERGE = 0.25  # Å: atoms nearer than this in projection are one column
-HIDDEN = {"layer": 0.03, "crystal": 0.11}  # columns below this share of the strongest one's Z^1.7 are not seen
+HIDDEN = {
+    "layer": 0.03,
+    "crystal": 0.11,
+}  # columns below this share of the strongest one's Z^1.7 are not seen
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,9 @@ class Material:
         if not self.sites:
             raise InputError(f"material {self.name}: no sites")
         if gcd(*self.zone) != 1:
-            raise InputError(f"material {self.name}: zone {self.zone} must have no common factor and not be zero")
+            raise InputError(
+                f"material {self.name}: zone {self.zone} must have no common factor and not be zero"
+            )
         names = {site.name for site in self.sites}
         for defect in self.defects:
             if defect.action not in ACTIONS:

@@ -144,10 +144,16 @@ def add_background(
     return image + np.float32(level) + np.float32(ramp[0]) * y + np.float32(ramp[1]) * x
 
 
-def add_vacuum(image: npt.ArrayLike, mask: npt.ArrayLike, *, level: float = 0.0, edge: float = 1.0) -> Float32:
+def add_vacuum(
+    image: npt.ArrayLike, mask: npt.ArrayLike, *, level: float = 0.0, edge: float = 1.0
+) -> Float32:
     """`image` replaced by `level` where `mask` (Y, X) is true, with an edge of `edge` px."""
     image = np.asarray(image, dtype=np.float32)
-    soft = gaussian_filter(np.asarray(mask, dtype=np.float32), edge) if edge > 0 else np.asarray(mask, np.float32)
+    soft = (
+        gaussian_filter(np.asarray(mask, dtype=np.float32), edge)
+        if edge > 0
+        else np.asarray(mask, np.float32)
+    )
     return image * (1 - soft) + np.float32(level) * soft
 
 
@@ -157,7 +163,9 @@ def add_readout(image: npt.ArrayLike, rng: np.random.Generator, *, sigma: float)
     return image + np.float32(sigma) * rng.standard_normal(image.shape, dtype=np.float32)
 
 
-def add_line_noise(image: npt.ArrayLike, rng: np.random.Generator, *, sigma: float, drift: float = 0.0) -> Float32:
+def add_line_noise(
+    image: npt.ArrayLike, rng: np.random.Generator, *, sigma: float, drift: float = 0.0
+) -> Float32:
     """Each scan line offset by white noise of `sigma` and by a random walk of `drift` per line (image units)."""
     image = np.asarray(image, dtype=np.float32)
     n = image.shape[0]

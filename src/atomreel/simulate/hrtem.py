@@ -98,7 +98,15 @@ def transfer(shape: tuple[int, int], pixel: float, optics: Sequence[Optics]) -> 
     cos2, sin2 = (qx**2 - qy**2), (-2 * qy * qx)  # q² cos 2φ and q² sin 2φ, φ counter-clockwise on screen
     values = torch.tensor(
         [
-            [wavelength(o.voltage), o.defocus, o.cs * 1e4, o.c5 * 1e7, o.astigmatism, np.deg2rad(o.angle), o.focal_spread]
+            [
+                wavelength(o.voltage),
+                o.defocus,
+                o.cs * 1e4,
+                o.c5 * 1e7,
+                o.astigmatism,
+                np.deg2rad(o.angle),
+                o.focal_spread,
+            ]
             for o in optics
         ],
         dtype=torch.float32,

@@ -15,7 +15,28 @@ from atomreel.simulate.stem import z_contrast
 from atomreel.simulate.structures import Kind, Structure
 
 Array = npt.NDArray[np.float64]
-ELEMENTS = ("C", "N", "O", "Si", "S", "Ti", "Fe", "Ga", "As", "Se", "Sr", "Nb", "Mo", "Ag", "Ba", "La", "W", "Pt", "Au", "Pb")
+ELEMENTS = (
+    "C",
+    "N",
+    "O",
+    "Si",
+    "S",
+    "Ti",
+    "Fe",
+    "Ga",
+    "As",
+    "Se",
+    "Sr",
+    "Nb",
+    "Mo",
+    "Ag",
+    "Ba",
+    "La",
+    "W",
+    "Pt",
+    "Au",
+    "Pb",
+)
 FAINT = 0.04  # a made-up column below this share of the strongest one's Z^1.7 is no truth
 FORMS = ("bulk", "grains", "holes", "particle", "network", "scattered")
 
@@ -63,7 +84,9 @@ def defects_of(material: Material | None, pattern: Pattern, rng: np.random.Gener
     )
 
 
-def add_defects(structure: Structure, defects: Sequence[Defect], rng: np.random.Generator, *, share: float) -> Structure:
+def add_defects(
+    structure: Structure, defects: Sequence[Defect], rng: np.random.Generator, *, share: float
+) -> Structure:
     """About `share` of all columns changed by randomly chosen defects of the list."""
     for defect in defects:
         fits = [any(a == defect.site for a in kind.atoms) for kind in structure.kinds]
@@ -88,18 +111,32 @@ def random_scene(
     margin = 2.5 * pattern.nearest + 40 * pixel
     box = (-margin, -margin, size[0] * pixel + margin, size[1] * pixel + margin)
     carbon = material is not None and material.name == "graphene"
-    odds = {"bulk": 0.4, "grains": 0.16, "holes": 0.18, "particle": 0.0 if layer else 0.3, "network": 0.5 if carbon else 0.0, "scattered": 0.05}
+    odds = {
+        "bulk": 0.4,
+        "grains": 0.16,
+        "holes": 0.18,
+        "particle": 0.0 if layer else 0.3,
+        "network": 0.5 if carbon else 0.0,
+        "scattered": 0.05,
+    }
     p = np.array([odds[form] for form in FORMS])
     form = str(rng.choice(FORMS, p=p / p.sum()))
     structure = _FORM[form](pattern, box, rng)
     if form != "scattered":
-        structure = add_defects(structure, defects_of(material, pattern, rng), rng, share=rng.choice([0, 0.01, 0.05]) * rng.random())
+        structure = add_defects(
+            structure,
+            defects_of(material, pattern, rng),
+            rng,
+            share=rng.choice([0, 0.01, 0.05]) * rng.random(),
+        )
         if rng.random() < 0.15:
             structure = _adatoms(structure, pattern, box, rng)
         structure = _strain(structure, pattern.nearest, box, rng)
     if len(structure.take(structure.visible)) < 3:
         structure = _bulk(pattern, box, rng)
-    return Scene(structure, material.name if material is not None else "generic", form, pattern.nearest, layer)
+    return Scene(
+        structure, material.name if material is not None else "generic", form, pattern.nearest, layer
+    )
 
 
 def _bulk(pattern: Pattern, box: tuple[float, float, float, float], rng: np.random.Generator) -> Structure:
@@ -117,12 +154,14 @@ def _holes(pattern: Pattern, box: tuple[float, float, float, float], rng: np.ran
         centre = np.array(box[:2]) + rng.random(2) * span
         radius = rng.uniform(1.5 * pattern.nearest, max(0.4 * span.min(), 2 * pattern.nearest))
         inside = structures.blob_mask(structure.positions, rng, centre=centre, radius=radius)
-        if 0.05 < np.mean(~inside):
+        if np.mean(~inside) > 0.05:
             structure = structure.take(~inside)
     return structure
 
 
-def _particle(pattern: Pattern, box: tuple[float, float, float, float], rng: np.random.Generator) -> Structure:
+def _particle(
+    pattern: Pattern, box: tuple[float, float, float, float], rng: np.random.Generator
+) -> Structure:
     span = np.array(box[2:]) - box[:2]
     whole = Structure(np.empty((0, 2)), np.empty(0, dtype=np.int64), np.empty(0), ())
     for _ in range(int(rng.integers(1, 4))):
@@ -140,34 +179,59 @@ def _particle(pattern: Pattern, box: tuple[float, float, float, float], rng: np.
 
 def _network(pattern: Pattern, box: tuple[float, float, float, float], rng: np.random.Generator) -> Structure:
     centres = structures.ring_centres(
-        box, rng, spacing=pattern.nearest * np.sqrt(3), count=int(rng.integers(1, 4)), order=1 - 0.4 * rng.random() ** 3
+        box,
+        rng,
+        spacing=pattern.nearest * np.sqrt(3),
+        count=int(rng.integers(1, 4)),
+        order=1 - 0.4 * rng.random() ** 3,
     )
     return structures.spread_apart(
-        structures.honeycomb_network(centres, Kind(pattern.labels[0], pattern.atoms[0])), pattern.nearest, steps=6
+        structures.honeycomb_network(centres, Kind(pattern.labels[0], pattern.atoms[0])),
+        pattern.nearest,
+        steps=6,
     )
 
 
-def _adatoms(structure: Structure, pattern: Pattern, box: tuple[float, float, float, float], rng: np.random.Generator) -> Structure:
+def _adatoms(
+    structure: Structure, pattern: Pattern, box: tuple[float, float, float, float], rng: np.random.Generator
+) -> Structure:
     """A few foreign atoms on top, or on ground that is otherwise bare."""
     density = 0.03 * rng.random() / pattern.nearest**2
     points = structures.scatter_points(box, rng, density=density, gap=pattern.nearest)
     element = str(rng.choice(ELEMENTS))
-    extra = Structure(points, np.zeros(len(points), dtype=np.int64), np.ones(len(points)), (Kind(element, (element,)),))
+    extra = Structure(
+        points, np.zeros(len(points), dtype=np.int64), np.ones(len(points)), (Kind(element, (element,)),)
+    )
     return structures.beside(structure, extra, 0.6 * pattern.nearest)
 
 
-def _scattered(pattern: Pattern, box: tuple[float, float, float, float], rng: np.random.Generator) -> Structure:
+def _scattered(
+    pattern: Pattern, box: tuple[float, float, float, float], rng: np.random.Generator
+) -> Structure:
     density = np.exp(rng.uniform(np.log(0.02), np.log(0.3))) / pattern.nearest**2
     points = structures.scatter_points(box, rng, density=density, gap=0.9 * pattern.nearest)
     kinds = tuple(Kind(label, atoms) for label, atoms in zip(pattern.labels, pattern.atoms, strict=True))
-    kind = rng.choice(len(kinds), len(points), p=np.r_[0.85, np.full(len(kinds) - 1, 0.15 / (len(kinds) - 1))] if len(kinds) > 1 else None)
+    kind = rng.choice(
+        len(kinds),
+        len(points),
+        p=np.r_[0.85, np.full(len(kinds) - 1, 0.15 / (len(kinds) - 1))] if len(kinds) > 1 else None,
+    )
     return Structure(points, kind.astype(np.int64), np.ones(len(points)), kinds)
 
 
-_FORM = {"bulk": _bulk, "grains": _grains, "holes": _holes, "particle": _particle, "network": _network, "scattered": _scattered}
+_FORM = {
+    "bulk": _bulk,
+    "grains": _grains,
+    "holes": _holes,
+    "particle": _particle,
+    "network": _network,
+    "scattered": _scattered,
+}
 
 
-def _strain(structure: Structure, nearest: float, box: tuple[float, float, float, float], rng: np.random.Generator) -> Structure:
+def _strain(
+    structure: Structure, nearest: float, box: tuple[float, float, float, float], rng: np.random.Generator
+) -> Structure:
     """A random affine strain, a smooth wave of displacement, and static disorder."""
     affine = np.eye(2) + rng.normal(0, 0.01 if rng.random() < 0.7 else 0.04, (2, 2))
     positions = structure.positions @ affine

@@ -73,18 +73,22 @@ class AberratedProbe:
 
     def transfer(self, shape: tuple[int, int], pixel: float) -> Float32:
         wave_length = wavelength(self.voltage)
-        qy = np.fft.fftfreq(shape[0], pixel).astype(np.float32)[:, None]
-        qx = np.fft.fftfreq(shape[1], pixel).astype(np.float32)[None]
-        alpha2 = (qy**2 + qx**2) * np.float32(wave_length**2)
-        phi = np.arctan2(-qy, qx)
-        turn = np.deg2rad(self.angle)
+        qy = np.fft.fftfreq(shape[0], pixel)[:, None]
+        qx = np.fft.fftfreq(shape[1], pixel)[None]
+        step = wave_length / (pixel * min(shape))
+        soft = np.clip((self.semiangle * 1e-3 - wave_length * np.hypot(qy, qx)) / step + 0.5, 0, 1)
+        iy, ix = np.nonzero(soft)
+        y, x = -qy[iy, 0], qx[0, ix]  # y up
+        alpha2 = wave_length**2 * (y**2 + x**2)
+        phi = np.arctan2(y, x) - np.deg2rad(self.angle)
         chi = (
-            0.5 * alpha2 * (-self.defocus + self.astigmatism * np.cos(2 * (phi - turn)))
+            0.5 * alpha2 * (-self.defocus + self.astigmatism * np.cos(2 * phi))
             + 0.25e4 * self.cs * alpha2**2
-            + self.coma / 3 * alpha2**1.5 * np.cos(phi - turn)
+            + self.coma / 3 * alpha2**1.5 * np.cos(phi)
         ) * (2 * np.pi / wave_length)
-        edge = np.clip((self.semiangle * 1e-3 - np.sqrt(alpha2)) / (wave_length / (pixel * min(shape))) + 0.5, 0, 1)
-        amplitude = scipy.fft.ifft2((edge * np.exp(-1j * chi)).astype(np.complex64))
+        pupil = np.zeros(shape, dtype=np.complex64)
+        pupil[iy, ix] = soft[iy, ix] * np.exp(-1j * chi)
+        amplitude = scipy.fft.ifft2(pupil)
         intensity = np.abs(amplitude) ** 2
         spectrum = scipy.fft.rfft2(intensity / intensity.sum())
         ky, kx = frequencies(shape)

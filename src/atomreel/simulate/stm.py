@@ -13,14 +13,22 @@ Float32 = npt.NDArray[np.float32]
 
 
 def render_stm(
-    positions: Array, heights: Array, shape: tuple[int, int], *, fwhm: float, ratio: float = 1.0, angle: float = 0.0
+    positions: Array,
+    heights: Array,
+    shape: tuple[int, int],
+    *,
+    fwhm: float,
+    ratio: float = 1.0,
+    angle: float = 0.0,
 ) -> Float32:
     """Noise-free topograph (Y, X): Gaussian lobes of `fwhm` px, `ratio` long over short axis along `angle` [°].
 
     positions: (N, 2) px; heights: (N,) image units.
     """
     probe = Probe(fwhm, ratio=ratio, angle=angle)
-    return render_stem(positions, heights, shape, probe=probe, pixel=1.0, pad=max(24, int(2.5 * fwhm * ratio)))
+    return render_stem(
+        positions, heights, shape, probe=probe, pixel=1.0, pad=max(24, int(2.5 * fwhm * ratio))
+    )
 
 
 def scan_artefacts(

@@ -70,7 +70,9 @@ def crystal(
     corners = np.array([[y0, x0], [y0, x1], [y1, x0], [y1, x1]]) - np.asarray(origin)
     index = corners @ np.linalg.inv(vectors)
     low, high = np.floor(index.min(0)).astype(int) - 1, np.ceil(index.max(0)).astype(int) + 1
-    grid = np.stack(np.meshgrid(*(np.arange(a, b + 1) for a, b in zip(low, high, strict=True)), indexing="ij"), -1)
+    grid = np.stack(
+        np.meshgrid(*(np.arange(a, b + 1) for a, b in zip(low, high, strict=True)), indexing="ij"), -1
+    )
     cells = grid.reshape(-1, 2) @ vectors + np.asarray(origin)
     positions = (cells[:, None] + basis).reshape(-1, 2)
     kind = np.tile(np.arange(len(basis)), len(cells))
@@ -163,12 +165,15 @@ def ring_centres(
     centres = centres + rng.normal(0, (1 - order) * spacing / 2 + 1e-9, centres.shape)
     for _ in range(2):
         cells = Voronoi(centres)
-        inside = [i for i, r in enumerate(cells.point_region) if cells.regions[r] and -1 not in cells.regions[r]]
-        moved = centres.copy()
-        for i in inside:
-            moved[i] = cells.vertices[cells.regions[cells.point_region[i]]].mean(0)
-        step = np.linalg.norm(moved - centres, axis=1)
-        centres = np.where((step < spacing)[:, None], moved, centres)
+        regions = [cells.regions[r] for r in cells.point_region]
+        size = np.array([len(region) for region in regions])
+        corner = np.array([v for region in regions for v in region], dtype=int)
+        owner = np.repeat(np.arange(len(centres)), size)
+        closed = np.bincount(owner, corner < 0, minlength=len(centres)) == 0
+        total = [np.bincount(owner, cells.vertices[corner, k], minlength=len(centres)) for k in (0, 1)]
+        moved = np.stack(total, axis=1) / np.maximum(size, 1)[:, None]
+        near = closed & (size > 0) & (np.linalg.norm(moved - centres, axis=1) < spacing)
+        centres = np.where(near[:, None], moved, centres)
     return centres
 
 
@@ -185,7 +190,13 @@ def blob_mask(
 
 
 def particle(
-    pattern: Pattern, rng: np.random.Generator, *, centre: Sequence[float], radius: float, angle: float, repeat: float
+    pattern: Pattern,
+    rng: np.random.Generator,
+    *,
+    centre: Sequence[float],
+    radius: float,
+    angle: float,
+    repeat: float,
 ) -> Structure:
     """A faceted particle: crystal inside a random polygon with lattice-like edges; height falls towards the edges.
 
@@ -200,15 +211,15 @@ def particle(
     d = solid.positions - np.asarray(centre)
     depth = (reach - (d[:, :1] * -np.sin(normals) + d[:, 1:] * np.cos(normals))).min(1)
     keep = depth > 0
-    steps = 1 + np.floor(np.minimum(depth[keep] * rng.uniform(0.5, 1.6), rng.uniform(0.5, 1.2) * radius) / repeat)
+    steps = 1 + np.floor(
+        np.minimum(depth[keep] * rng.uniform(0.5, 1.6), rng.uniform(0.5, 1.2) * radius) / repeat
+    )
     roughness = np.where(depth[keep] < 3.0, rng.integers(-1, 2, int(keep.sum())), 0)
     height = np.maximum(steps + roughness, 0)
     return replace(solid.take(keep), height=height).take(height > 0)
 
 
-def scatter_points(
-    box: Sequence[float], rng: np.random.Generator, *, density: float, gap: float
-) -> Array:
+def scatter_points(box: Sequence[float], rng: np.random.Generator, *, density: float, gap: float) -> Array:
     """(N, 2) random points, `density` per Å² before those nearer than `gap` [Å] to an earlier one are dropped."""
     y0, x0, y1, x1 = box
     n = rng.poisson(density * (y1 - y0) * (x1 - x0))
@@ -277,5 +288,3 @@ def _name(atoms: tuple[str, ...], *, single: bool) -> str:
     if single and len(atoms) == 1:
         return f"{atoms[0]}1"
     return "".join(f"{s}{n if n > 1 else ''}" for s, n in {a: atoms.count(a) for a in atoms}.items())
-
-
