@@ -178,15 +178,33 @@ def ring_centres(
 
 
 def blob_mask(
-    positions: Array, rng: np.random.Generator, *, centre: Sequence[float], radius: float, rough: float = 0.2
+    positions: Array,
+    rng: np.random.Generator,
+    *,
+    centre: Sequence[float],
+    radius: float,
+    rough: float = 0.2,
 ) -> npt.NDArray[np.bool_]:
     """Which positions lie in a closed region of about `radius` [Å] whose outline wobbles by the share `rough`."""
+    return _blob_distance(positions, rng, centre, rough) < radius
+
+
+def blob_order(
+    positions: Array, rng: np.random.Generator, *, centre: Sequence[float], rough: float = 0.2
+) -> npt.NDArray[np.int64]:
+    """(N,) indices of the positions from the middle of such a region outwards: the order in which a hole takes them."""
+    return np.argsort(_blob_distance(positions, rng, centre, rough), kind="stable")
+
+
+def _blob_distance(
+    positions: Array, rng: np.random.Generator, centre: Sequence[float], rough: float
+) -> Array:
     d = positions - np.asarray(centre)
     angle = np.arctan2(d[:, 0], d[:, 1])
     order = np.arange(1, 6)
     amplitude = rough * rng.normal(0, 1, 5) / order
     outline = 1 + (amplitude * np.cos(order * angle[:, None] + rng.uniform(0, 2 * np.pi, 5))).sum(1)
-    return np.hypot(d[:, 0], d[:, 1]) < radius * np.clip(outline, 0.2, 3.0)
+    return np.hypot(d[:, 0], d[:, 1]) / np.clip(outline, 0.2, 3.0)
 
 
 def particle(
