@@ -31,13 +31,10 @@ RECIPROCAL = ("1/nm", "nm^-1", "1/å", "1/å", "1/a", "å^-1", "mrad", "rad", "1
 
 def read(path: Path, *, plugin: str, name: str) -> list[Source]:
     """Every signal of the file. Frames come one at a time from RosettaSciIO's lazy arrays."""
+    if plugin == "mrc" and (cut := _cut_mrc(path)):
+        return [cut]
     reader = importlib.import_module(f"rsciio.{plugin}").file_reader
-    try:
-        signals = reader(str(path), lazy=True)
-    except ValueError:
-        if plugin != "mrc":
-            raise
-        return [_cut_mrc(path)]
+    signals = reader(str(path), lazy=True)
     if plugin in ("digitalmicrograph", "mrc"):
         signals = _by_frame(reader, path, signals)
     return [source(signal, path, name) for signal in signals]
@@ -57,7 +54,8 @@ def _by_frame(reader: Callable[..., Any], path: Path, signals: Any) -> Any:
 
 def source(signal: Mapping[str, Any], path: Path, name: str) -> Source:
     """One signal dictionary of RosettaSciIO as a Source."""
-    data, axes, about = signal["data"], list(signal["axes"]), signal.get("metadata", {})
+    signal = {**signal, "metadata": _mapped(signal)}
+    data, axes, about = signal["data"], list(signal["axes"]), signal["metadata"]
     title = str(_dig(about, "General.title") or path.stem)
     shape = tuple(int(n) for n in data.shape)
     dtype = np.dtype(data.dtype)
@@ -107,9 +105,32 @@ def _kind(shape: tuple[int, ...], dtype: np.dtype[Any], axes: list[Mapping[str, 
 def calibration(path: Path, plugin: str, name: str) -> dict[str, Any]:
     """Only the facts about the first image of a file, for a reader that gets its pixels elsewhere."""
     signal = importlib.import_module(f"rsciio.{plugin}").file_reader(str(path), lazy=True)[0]
-    facts = _facts(signal, name)
+    facts = _facts({**signal, "metadata": _mapped(signal)}, name)
     facts.pop("frame_times", None)
     return facts
+
+
+def _mapped(signal: Mapping[str, Any]) -> dict[str, Any]:
+    """Metadata with what RosettaSciIO's `mapping` takes from the maker's own tags (HyperSpy would apply it)."""
+    about: dict[str, Any] = {"General": dict(signal.get("metadata", {}).get("General", {}))}
+    about["Acquisition_instrument"] = {
+        k: dict(v) if isinstance(v, Mapping) else v
+        for k, v in signal.get("metadata", {}).get("Acquisition_instrument", {}).items()
+    }
+    for here, (there, convert) in (signal.get("mapping") or {}).items():
+        value = _dig(signal.get("original_metadata", {}), here)
+        if value is None or not there.startswith("Acquisition_instrument."):
+            continue
+        try:
+            value = convert(value) if convert else value
+        except Exception:  # a tag of an unexpected form is no reason to refuse the image
+            continue
+        *groups, last = there.split(".")
+        place = about
+        for group in groups:
+            place = place.setdefault(group, {})
+        place.setdefault(last, value)
+    return about
 
 
 def _facts(signal: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -180,8 +201,8 @@ def _dig(tree: Any, path: str) -> Any:
     return tree
 
 
-def _cut_mrc(path: Path) -> Source:
-    """The whole frames of an MRC file that ends too early (EMDB MRC2014: modes 0, 1, 2, 6, 12)."""
+def _cut_mrc(path: Path) -> Source | None:
+    """The whole frames of an MRC file that ends too early (EMDB MRC2014: modes 0, 1, 2, 6, 12); None if it does not."""
     with path.open("rb") as stream:
         head = stream.read(1024)
     if len(head) < 1024:
@@ -189,9 +210,11 @@ def _cut_mrc(path: Path) -> Source:
     nx, ny, nz, mode = struct.unpack("<4i", head[:16])
     extended = struct.unpack("<i", head[92:96])[0]
     dtype = {0: "<i1", 1: "<i2", 2: "<f4", 6: "<u2", 12: "<f2"}.get(mode)
-    if dtype is None or min(nx, ny, nz) < 1 or extended < 0:
-        raise InputError(f"{path.name}: not an MRC image (mode {mode}, {nx} × {ny} × {nz}); copy it again")
+    if dtype is None or extended < 0:
+        return None
     step = nx * ny * np.dtype(dtype).itemsize
+    if path.stat().st_size >= 1024 + extended + nz * step:
+        return None
     whole = min(nz, max(0, (path.stat().st_size - 1024 - extended) // step))
     if not whole:
         raise InputError(f"{path.name}: cut off before the end of its first image; copy it again")
