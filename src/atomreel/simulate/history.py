@@ -148,6 +148,8 @@ def _mo_hop(state: State, sites: Sites, rng: np.random.Generator, now: float) ->
     target = int(rng.choice(sites.same[state.mo[i]]))
     if target < 0 or target in state.mo or target in _hole(state, sites):
         return state, []
+    if np.isin(sites.other[target], vacant_sites(state, sites)).any():  # there it would be a Mo_W+V_S
+        return state, []
     mo = state.mo.copy()
     mo[i] = target
     return replace(state, mo=mo), [Event(now, i, "Mo_W", "Mo_W", target)]
