@@ -56,21 +56,3 @@ def test_empty_and_damaged_files_are_refused(tmp_path, rng):
     (tmp_path / "cut.h5").write_bytes(raw[: len(raw) // 2])
     with pytest.raises(InputError, match="cannot be read as HDF5"):
         open_movie(tmp_path / "cut.h5")
-
-
-@pytest.mark.data
-def test_velox_frame_times(real, tmp_path):
-    """A real Velox stack holds two 3 × 3 frames; with larger frames put in, its times and pixel are read."""
-    path = tmp_path / "velox.emd"
-    path.write_bytes((real / "native-formats" / "em" / "fei_example_tem_stack.emd").read_bytes())
-    frames = np.arange(2 * 16 * 16, dtype=np.int16).reshape(16, 16, 2)
-    with h5py.File(path, "r+") as file:
-        group = next(iter(file["Data/Image"].values()))
-        del group["Data"]
-        group.create_dataset("Data", data=frames, chunks=(16, 16, 1))
-    movie = open_movie(path)
-    np.testing.assert_array_equal(movie[1].data, frames[..., 1])
-    np.testing.assert_allclose(np.diff(movie.times), 0.8)
-    assert movie.pixel == pytest.approx((0.08172883192, 0.08172883192))
-    assert "Velox" in movie.sources["times"]
-    assert (movie.voltage, movie.modality) == (300.0, "hrtem")

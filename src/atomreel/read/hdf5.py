@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from atomreel.read import rosetta
+from atomreel.read import rosetta, velox
 from atomreel.read.source import Reader, Source, angstrom, from_array, modality_of, positive
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -26,7 +26,8 @@ def read(path: Path) -> list[Source]:
     if layout:
         file.close()
         plugin, name = layout
-        return rosetta.read(path, plugin=plugin, name=name)
+        found = rosetta.read(path, plugin=plugin, name=name)
+        return velox.with_frame_facts(found, path) if name == "Velox EMD" else found
     return _generic(file, path)
 
 
