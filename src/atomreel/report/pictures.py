@@ -1,0 +1,260 @@
+"""Figures that are pictures: a frame with its columns, tracks over the mean, maps, defects, the averaged cell."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from atomreel.report.drawing import (
+    CLASS_COLOURS,
+    COLOURS,
+    Drawing,
+    draw_scale,
+    figure,
+    finish,
+    picture_axes,
+    plain,
+)
+from atomreel.report.results import FieldStack, Results
+
+
+def draw_frame(results: Results, folder: Path) -> Drawing | None:
+    """The first previewed frame with its columns and defects; the page shows all of them in its viewer."""
+    preview = results.preview
+    if preview is None:
+        return None
+    number = preview.index[0]
+    made, ((ax,),) = _picture(preview.frames[0])
+    atoms = results.table("atoms", columns=["frame", "y", "x", "species"], frames=[number])
+    if atoms is not None and len(atoms):
+        species = atoms["species"] if "species" in atoms else pd.Series("column", index=atoms.index)
+        for colour, (name, part) in zip(COLOURS, atoms.groupby(species), strict=False):
+            yx = part[["y", "x"]].to_numpy() / preview.scale
+            ax.plot(yx[:, 1], yx[:, 0], "o", ms=2.2, mew=0, color=colour, label=plain(name))
+    defects = results.table("defects", columns=["frame", "y", "x"], frames=[number])
+    if defects is not None and len(defects):
+        yx = defects[["y", "x"]].to_numpy() / preview.scale
+        ax.plot(yx[:, 1], yx[:, 0], "s", ms=8, mfc="none", mec="#ff3b30", label="defect")
+    _, labels = ax.get_legend_handles_labels()
+    if labels:
+        ax.legend(ncols=min(len(labels), 6), loc="upper center", bbox_to_anchor=(0.5, 0.0))
+    _frame_scale(ax, preview.frames[0].shape, results)
+    caption = f"Frame {number} with what was found in it."
+    return finish(made, folder, "frame", title="Example frame", caption=caption)
+
+
+def draw_tracks(results: Results, folder: Path) -> Drawing | None:
+    preview, tracks = results.preview, results.table("tracks")
+    if preview is None or tracks is None or tracks.empty:
+        return None
+    shift = results.table("drift")
+    mean = mean_image(results)
+    made, ((ax,),) = _picture(mean)
+    tracks = without_drift(tracks, shift)
+    lengths = tracks["track"].value_counts(sort=True)
+    for i, track in enumerate(lengths.index[:200]):
+        path = tracks[tracks["track"] == track].sort_values("frame")
+        yx = path[["y", "x"]].to_numpy() / preview.scale
+        colour = COLOURS[i % (len(COLOURS) - 1)]
+        ax.plot(yx[:, 1], yx[:, 0], color=colour, lw=1.2)
+        ax.plot(yx[-1:, 1], yx[-1:, 0], "o", color=colour, ms=3.5, mec="white", mew=0.5)
+    _frame_scale(ax, mean.shape, results)
+    left_out = f" The {len(lengths) - 200} shortest are left out." if len(lengths) > 200 else ""
+    drift = "drift removed" if shift is not None and len(shift) else "drift not measured"
+    caption = f"{len(lengths)} tracks over the mean of the previewed frames ({drift}); dots mark their last positions.{left_out}"
+    return finish(made, folder, "tracks", title="Tracks", caption=caption)
+
+
+def draw_cell(results: Results, folder: Path) -> Drawing | None:
+    found = results.cell()
+    if found is None:
+        return None
+    cell, attrs = found
+    if cell.ndim != 2 or min(cell.shape) < 2 or not np.isfinite(cell).any():
+        return None
+    height, width = cell.shape
+    made, ((ax,),) = figure(3.6, min(3.6 * height / width, 5.0) + 0.1)
+    ax.imshow(cell, cmap="gray")
+    picture_axes(ax)
+    finer = attrs.get("oversampling") or attrs.get("zoom")  # cell px per movie px
+    if attrs.get("pixel_A") is not None:
+        draw_scale(ax, cell.shape, float(np.ravel(attrs["pixel_A"])[-1]), calibrated=True)
+    elif finer:
+        draw_scale(ax, cell.shape, unit_of(results, 1 / float(finer)), calibrated=results.pixel is not None)
+    count = attrs.get("cells") or attrs.get("count")
+    words = f"Mean of {int(count):,} cells" if count else "Mean of all cells of the largest grain"
+    caption = f"{words}. What repeats is here without noise; what does not repeat (defects) is averaged away."
+    return finish(made, folder, "cell", title="Averaged unit cell", caption=caption)
+
+
+def draw_residual(results: Results, folder: Path) -> Drawing | None:
+    preview = results.preview
+    if preview is None or preview.residual is None or not np.isfinite(preview.residual).any():
+        return None
+    residual = preview.residual
+    limit = float(np.nanquantile(np.abs(residual), 0.995)) or 1.0
+    made, ((ax,),) = _picture(residual, cmap="RdBu_r", low=-limit, high=limit, bar="image − model (image units)")
+    _frame_scale(ax, residual.shape, results)
+    return finish(
+        made,
+        folder,
+        "residual",
+        title="What the model of the image leaves over",
+        caption="Image minus fitted columns. Even noise is good; dots mark columns that were missed or are wrong.",
+    )
+
+
+def draw_gallery(results: Results, folder: Path) -> Drawing | None:
+    """The most certain defects of each kind, cut out of the previewed frames."""
+    preview = results.preview
+    if preview is None:
+        return None
+    defects = results.table("defects", frames=preview.index)
+    if defects is None or defects.empty:
+        return None
+    half = gallery_half(results)
+    _, height, width = preview.frames.shape
+    yx = defects[["y", "x"]].to_numpy() / preview.scale
+    inside = np.all((yx >= half) & (yx <= np.array([height, width]) - 1 - half), axis=1)
+    chosen = defects[inside].sort_values("score", ascending=False, kind="stable")
+    kinds = list(chosen["kind"].value_counts().index[:6])
+    if not kinds:
+        return None
+    made, grid = figure(9.4, 1.62 * len(kinds), rows=len(kinds), columns=6)
+    for row, kind in zip(grid, kinds, strict=True):
+        several = _different(chosen[chosen["kind"] == kind], 6)
+        for ax in row:
+            picture_axes(ax)
+        for ax, (_, item) in zip(row, several.iterrows(), strict=False):
+            frame = preview.frames[preview.index.index(int(item["frame"]))]
+            y, x = round(item["y"] / preview.scale), round(item["x"] / preview.scale)
+            ax.imshow(frame[y - half : y + half + 1, x - half : x + half + 1], cmap="gray")
+            ax.set_title(f"frame {int(item['frame'])}, p {item['score']:.2f}", fontsize=7.5)
+            _frame_scale(ax, (2 * half + 1, 2 * half + 1), results)
+        row[0].set_ylabel(plain(kind), fontsize=9)
+    return finish(
+        made,
+        folder,
+        "defects-gallery",
+        title="Defects",
+        caption="The most certain examples of each kind, the defect in the middle; p is its score. Judge by eye whether they are what they are called.",
+        wide=True,
+    )
+
+
+def draw_symmetry(results: Results, folder: Path) -> Drawing | None:
+    field = results.field("symmetry")
+    names = [] if field is None else [n for n in CLASS_COLOURS if f"p_{n}" in field.maps]
+    if field is None or not names:
+        return None
+    made, grid = figure(9.4, 2.1, columns=len(names))
+    for ax, name in zip(grid.flat, names, strict=True):
+        shown = ax.imshow(np.asarray(field.maps[f"p_{name}"][0]), cmap="viridis", vmin=0, vmax=1)
+        ax.set_title(name)
+        _map_scale(ax, field, results)
+    made.colorbar(shown, ax=grid.ravel().tolist(), shrink=0.7, label="probability")
+    caption = f"Probability of each class in sliding windows, frame {field.frames[0]}."
+    return finish(made, folder, "symmetry", title="Symmetry", caption=caption, wide=True)
+
+
+def draw_strain(results: Results, folder: Path) -> Drawing | None:
+    field = results.field("strain")
+    names = [] if field is None else [n for n in ("exx", "eyy", "exy", "rotation_deg") if n in field.maps]
+    if field is None or not names:
+        return None
+    made, grid = figure(9.4, 2.5, columns=len(names))
+    for ax, name in zip(grid.flat, names, strict=True):
+        factor, unit = (1.0, "°") if name.endswith("_deg") else (100.0, "%")
+        values = factor * np.asarray(field.maps[name][0], dtype=float)
+        finite = np.abs(values[np.isfinite(values)])
+        limit = float(np.quantile(finite, 0.98)) if finite.size else 1.0
+        shown = ax.imshow(values, cmap="RdBu_r", vmin=-(limit or 1.0), vmax=limit or 1.0)
+        ax.set_title(f"{name.removesuffix('_deg')} ({unit})")
+        _map_scale(ax, field, results)
+        made.colorbar(shown, ax=ax, shrink=0.75, location="bottom")
+    caption = f"Deviation from the mean lattice of the frame, frame {field.frames[0]}."
+    return finish(made, folder, "strain", title="Strain", caption=caption, wide=True)
+
+
+def mean_image(results: Results) -> npt.NDArray[np.float32]:
+    """Mean of the previewed frames, moved by whole preview pixels so that the sample stands still."""
+    preview = results.preview
+    assert preview is not None
+    drift = results.table("drift")
+    total = np.zeros(preview.frames.shape[1:])
+    count = np.zeros_like(total)
+    shifts = np.zeros((len(preview.index), 2))
+    if drift is not None and len(drift):
+        known = drift.set_index("frame")[["dy", "dx"]].reindex(preview.index).fillna(0.0)
+        shifts = known.to_numpy() / preview.scale
+    for frame, shift in zip(preview.frames, np.rint(shifts).astype(int), strict=True):
+        (to_y, from_y), (to_x, from_x) = (_overlap(s, n) for s, n in zip(shift, total.shape, strict=True))
+        total[to_y, to_x] += frame[from_y, from_x]
+        count[to_y, to_x] += 1
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan).astype(np.float32)
+
+
+def without_drift(table: pd.DataFrame, drift: pd.DataFrame | None) -> pd.DataFrame:
+    """`table` with positions as if the sample had stood still since the first frame."""
+    if drift is None or drift.empty:
+        return table
+    shift = drift.set_index("frame")[["dy", "dx"]].reindex(table["frame"]).fillna(0.0).to_numpy()
+    return table.assign(y=table["y"].to_numpy() - shift[:, 0], x=table["x"].to_numpy() - shift[:, 1])
+
+
+def gallery_half(results: Results) -> int:
+    """Half the side of a defect's picture [preview px]: two and a half lattice spacings."""
+    assert results.preview is not None
+    spacing = results.about.get("survey", {}).get("spacing_px") or 10.0
+    _, height, width = results.preview.frames.shape
+    return int(np.clip(2.5 * float(spacing) / results.preview.scale, 5, max(min(height, width) // 4, 5)))
+
+
+def _different(items: pd.DataFrame, count: int) -> pd.DataFrame:
+    """The first `count`, from different frames and places as far as there are any."""
+    place = items[["y", "x"]].round(-1).astype(int).astype(str).agg("/".join, axis=1)
+    again = place.duplicated()
+    return pd.concat([items[~again], items[again]]).head(count)
+
+
+def _overlap(shift: int, length: int) -> tuple[slice, slice]:
+    shift = int(np.clip(shift, -length, length))
+    return slice(max(-shift, 0), length - max(shift, 0)), slice(max(shift, 0), length - max(-shift, 0))
+
+
+def _picture(
+    data: Any,
+    *,
+    cmap: str = "gray",
+    low: float | None = None,
+    high: float | None = None,
+    bar: str | None = None,
+) -> tuple[Any, Any]:
+    height, width = np.shape(data)
+    made, axes = figure(5.6, min(5.6 * height / width, 9.0) + 0.25)
+    shown = axes[0, 0].imshow(data, cmap=cmap, vmin=low, vmax=high)
+    picture_axes(axes[0, 0])
+    if bar is not None:
+        made.colorbar(shown, ax=axes[0, 0], shrink=0.6, label=bar)
+    return made, axes
+
+
+def unit_of(results: Results, pixels: float) -> float:
+    """Å, or movie px where there is no calibration, of one picture px that covers `pixels` movie px."""
+    return pixels if results.pixel is None else pixels * results.pixel[1]
+
+
+def _frame_scale(ax: Any, shape: tuple[int, ...], results: Results) -> None:
+    assert results.preview is not None
+    draw_scale(ax, shape, unit_of(results, results.preview.scale), calibrated=results.pixel is not None)
+    ax.set(xlim=(-0.5, shape[1] - 0.5), ylim=(shape[0] - 0.5, -0.5))
+
+
+def _map_scale(ax: Any, field: FieldStack, results: Results) -> None:
+    picture_axes(ax)
+    shape = next(iter(field.maps.values())).shape[1:]
+    draw_scale(ax, shape, unit_of(results, field.step[1]), calibrated=results.pixel is not None)
