@@ -58,3 +58,15 @@ def test_without_the_library_the_extra_is_named(tmp_path, rng, monkeypatch):
     monkeypatch.setattr(builtins, "__import__", absent)
     with pytest.raises(MissingExtraError, match=r"pip install 'atomreel\[spm\]'"):
         open_movie(tmp_path / "a.ibw")
+
+
+@pytest.mark.parametrize("at", [5, 6, 15, 64 + 13, 64 + 69, 64 + 75])
+def test_absurd_sizes_are_refused_at_once(tmp_path, rng, at):
+    """The library would try to read them: minutes, or for ever."""
+    path = tmp_path / "a.ibw"
+    write(path, rng.random((20, 30)))
+    raw = bytearray(path.read_bytes())
+    raw[at] = 0x70
+    path.write_bytes(bytes(raw))
+    with pytest.raises(InputError, match="cut off or damaged"):
+        open_movie(path)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import struct
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from atomreel.core.errors import MissingExtraError
+from atomreel.core.errors import InputError, MissingExtraError
 from atomreel.read.source import Reader, Source, angstrom, from_array
 
 
@@ -17,6 +19,7 @@ def read(path: Path) -> list[Source]:
         from igor2 import binarywave
     except ImportError as error:
         raise MissingExtraError("igor2", extra="spm", purpose=f"reading {path.name}") from error
+    _whole(path)
     wave = binarywave.load(str(path))["wave"]
     data, head = np.asarray(wave["wData"]), wave["wave_header"]
     units = [_text(u) for u in head.get("dimUnits", np.empty((0, 4)))]
@@ -39,6 +42,30 @@ def read(path: Path) -> list[Source]:
         from_array(name, layer.T[:: -1 if up else 1], where=path.name, **facts)
         for name, layer in zip(names, layers, strict=True)
     ]
+
+
+def _whole(path: Path) -> None:
+    """A version 5 wave states its size twice; the library believes even absurd ones and never returns."""
+    with path.open("rb") as stream:
+        head = stream.read(64 + 320)
+    order = "<" if head[0] else ">"
+    if struct.unpack(f"{order}h", head[:2])[0] != 5:
+        return
+    if len(head) < 64 + 320:
+        raise InputError(f"{path.name}: shorter than the header of an Igor wave; copy it again")
+    size = struct.unpack(f"{order}i", head[4:8])[0]
+    points = struct.unpack(f"{order}i", head[64 + 12 : 64 + 16])[0]
+    shape = struct.unpack(f"{order}4i", head[64 + 68 : 64 + 84])
+    sides = [n for n in shape if n]
+    appended = struct.unpack(f"{order}12i", head[8:56])  # formula, note, units, labels, string indices
+    end = 64 + size + sum(appended)
+    if (
+        math.prod(sides) != points
+        or min(*shape, *appended) < 0
+        or end > path.stat().st_size
+        or size < 320 + points
+    ):
+        raise InputError(f"{path.name}: the Igor wave is cut off or damaged; copy it again")
 
 
 def _labels(wave: dict[str, Any], count: int) -> list[str]:

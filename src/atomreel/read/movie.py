@@ -118,7 +118,7 @@ def _sources(path: Path) -> tuple[list[Source], list[str]]:
     reader, notices = _reader(path)
     said: list[str] = []
     try:
-        with collected(said, "rsciio", "tifffile", "PIL"):
+        with collected(said, "rsciio", "tifffile", "PIL", "igor2"):
             found = reader.read(path)
     except AtomreelError:
         raise

@@ -71,12 +71,15 @@ def read(path: Path) -> list[Source]:
     with _large_allowed():
         picture = Image.open(path)
         size = (picture.height, picture.width)
-        if size[0] * size[1] > MAX_PIXELS:
+        try:
+            if size[0] * size[1] > MAX_PIXELS:
+                raise InputError(
+                    f"{path.name}: {size[0]} × {size[1]} pixels cannot be decoded at once; crop it"
+                )
+            count = int(getattr(picture, "n_frames", 1))
+        except Exception:
             picture.close()
-            raise InputError(
-                f"{path.name}: {size[0]} × {size[1]} pixels is more than can be decoded; crop it"
-            )
-        count = int(getattr(picture, "n_frames", 1))
+            raise
     notices = []
     if picture.mode not in ("L", "1", "I", "F", "I;16", "I;16B", "I;16L"):
         notices.append(f"colour ({picture.mode}) turned into grey (ITU-R BT.601 luma)")
