@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import ndtr
 
 Array = npt.NDArray[np.float64]
 ROUNDS = 60
@@ -47,7 +48,7 @@ def odd_ones(z: Array, *, prior: float) -> tuple[Array, npt.NDArray[np.bool_]]:
 
 def _start(z: Array, side: int, limits: tuple[float, float]) -> tuple[float, float] | None:
     far = z[(z > limits[0]) & (z <= limits[1])]
-    if len(far) < 3:
+    if len(far) < 3 + 2 * len(z) * ndtr(-limits[0]):  # more than the main population's own tail explains
         return None
     centre = float(np.median(far))
     return side * centre, max(1.0, 1.4826 * float(np.median(np.abs(far - centre))))

@@ -147,7 +147,8 @@ def primitive(vectors: Array, sites: Array, looks: Array, *, tolerance: float) -
     """
     inverse = np.linalg.inv(vectors)
     inner = []
-    for shift in sites[1:] - sites[0]:
+    apart = (sites[1:] - sites[0]) @ inverse
+    for shift in (apart - np.rint(apart)) @ vectors:
         gap = (sites[:, None] + shift - sites[None]) @ inverse
         length = np.linalg.norm((gap - np.rint(gap)) @ vectors, axis=2)
         image = length.argmin(1)
