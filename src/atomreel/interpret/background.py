@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -13,11 +14,10 @@ from atomreel.interpret.peaks import Floats, Windows
 
 @dataclass(frozen=True)
 class Hats:
-    """rows: (Y', Ky) and cols: (X', Kx) weights of the knots on each padded row and column. step: px."""
+    """rows: (Y', Ky) and cols: (X', Kx) weights of the knots on each padded row and column."""
 
     rows: npt.NDArray[np.float32]
     cols: npt.NDArray[np.float32]
-    step: float
 
     @property
     def knots(self) -> tuple[int, int]:
@@ -32,14 +32,19 @@ class Hats:
         return (self.rows.T @ image @ self.cols).ravel().astype(float)
 
 
-def make_hats(size: tuple[int, int], *, step: float, border: int) -> Hats:
-    """Hats with knots about `step` px apart over an image of unpadded `size`."""
-    rows, cols = (_hats_1d(length, step, border) for length in size)
-    return Hats(rows, cols, step)
+def count_knots(size: tuple[int, int], step: float) -> tuple[int, int]:
+    """Knots about `step` px apart over (Y, X); a single constant where the image is shorter than 1.5 steps."""
+    ky, kx = (max(1, round((n - 1) / step)) + 1 if n > 1.5 * step else 1 for n in size)
+    return ky, kx
 
 
-def _hats_1d(length: int, step: float, border: int) -> npt.NDArray[np.float32]:
-    count = max(1, round((length - 1) / step)) + 1 if length > 1.5 * step else 1
+def make_hats(size: tuple[int, int], *, knots: tuple[int, int], border: int) -> Hats:
+    """Hats over an image of unpadded `size`, the outermost knots on its border pixels."""
+    rows, cols = (_hats_1d(length, count, border) for length, count in zip(size, knots, strict=True))
+    return Hats(rows, cols)
+
+
+def _hats_1d(length: int, count: int, border: int) -> npt.NDArray[np.float32]:
     if count == 1:
         return np.ones((length + 2 * border, 1), np.float32)
     place = np.clip(np.arange(-border, length + border), 0, length - 1) * (count - 1) / (length - 1)
@@ -52,19 +57,19 @@ def own_matrix(hats: Hats, weight: Floats) -> sparse.csr_array:
     The pull decides knots that no pixel speaks for (masked or covered by columns).
     """
     ky, kx = hats.knots
-    total = sparse.csr_array((ky * kx, ky * kx))
+    entries = []
     for oy in (-1, 0, 1):
+        left = _shifted(hats.rows, oy).T @ weight
         for ox in (-1, 0, 1):
             if abs(oy) >= ky or abs(ox) >= kx:
                 continue
-            left = _shifted(hats.rows, oy)
-            right = _shifted(hats.cols, ox)
-            values = left.T @ weight @ right  # (knots with a partner at +oy, at +ox)
             iy = np.arange(max(0, -oy), ky - max(0, oy))
             ix = np.arange(max(0, -ox), kx - max(0, ox))
-            first = (iy[:, None] * kx + ix).ravel()
-            second = ((iy + oy)[:, None] * kx + ix + ox).ravel()
-            total = total + sparse.csr_array((values.ravel(), (first, second)), shape=total.shape)
+            values = left @ _shifted(hats.cols, ox)  # of the knots that have a partner at (+oy, +ox)
+            first = iy[:, None] * kx + ix
+            entries.append((values.ravel(), first.ravel(), (first + oy * kx + ox).ravel()))
+    data, row, col = (np.concatenate(part) for part in zip(*entries, strict=True))
+    total = sparse.csr_array((data.astype(float), (row, col)), shape=(ky * kx, ky * kx))
     scale = float(total.diagonal().mean())
     return total + 1e-3 * scale * _roughness(ky, kx)
 
@@ -75,6 +80,7 @@ def _shifted(hats: Floats, offset: int) -> Floats:
     return hats[:, low:high] * hats[:, low + offset : high + offset]
 
 
+@cache
 def _roughness(ky: int, kx: int) -> sparse.csr_array:
     def line(n: int) -> sparse.csr_array:
         if n == 1:

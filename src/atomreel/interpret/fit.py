@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 
 from atomreel.interpret import background, normal, peaks
 from atomreel.interpret.noise import Noise, fit_noise, guess_noise, loudness
@@ -14,6 +15,10 @@ from atomreel.interpret.peaks import Floats, Ints, Shape, Windows
 KNOT_STEP = 3.0  # background knots, in nearest-neighbour distances
 STEP_LIMIT = 0.12  # of the nearest-neighbour distance, per iteration
 MOVE_LIMIT = 0.55  # of the nearest-neighbour distance, from the start
+PART_COLUMNS = 400
+ROUNDS = 9
+LEARNING_ROUNDS = 6
+MEDIAN_CHI2 = 0.4549  # of one degree of freedom
 PRIOR = 0.3  # 1σ of the start position, in nearest-neighbour distances
 
 
@@ -27,6 +32,7 @@ class Problem:
     near: npt.NDArray[np.float64]
     spacing: float
     sign: int
+    knots: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -56,11 +62,10 @@ class View:
 
 def start_state(problem: Problem, shape: Shape, noise: Noise) -> State:
     n = len(problem.start)
-    hats = background.make_hats(problem.data.shape, step=KNOT_STEP * problem.spacing, border=0)
     return State(
         problem.start,
         np.zeros(n),
-        np.zeros(int(np.prod(hats.knots))),
+        np.zeros(int(np.prod(problem.knots))),
         shape,
         noise,
         np.zeros(problem.data.shape[0]),
@@ -72,41 +77,65 @@ def draw(state: State, w: Windows, hats: background.Hats, padded: tuple[int, int
     return peaks.stamp(values, w.index, size=padded) + hats.draw(state.knots)
 
 
-def look(problem: Problem, state: State, *, weight: Floats | None = None, learn_shape: bool = False) -> View:
+def draw_whole(problem: Problem, state: State) -> npt.NDArray[np.float32]:
+    """(Y, X) model of a state, line offsets included."""
+    size = problem.data.shape
+    w = peaks.windows(state.positions, state.shape, size=size)
+    r = w.radius
+    hats = background.make_hats(size, knots=problem.knots, border=r)
+    model = draw(state, w, hats, (size[0] + 2 * r, size[1] + 2 * r))
+    return _unpadded(model, r) + state.rows[:, None].astype(np.float32)
+
+
+def look(
+    problem: Problem,
+    state: State,
+    *,
+    weight: Floats | None = None,
+    learn_shape: bool = False,
+) -> View:
     """Model, residual and normal equations at `state`. weight: (Y, X), else from the noise of the model."""
     size = problem.data.shape
     w = peaks.windows(state.positions, state.shape, size=size, slopes=learn_shape)
     r = w.radius
     padded = (size[0] + 2 * r, size[1] + 2 * r)
-    hats = background.make_hats(size, step=KNOT_STEP * problem.spacing, border=r)
+    hats = background.make_hats(size, knots=problem.knots, border=r)
     model = draw(state, w, hats, padded)
-    inner = model[r:-r, r:-r]
     if weight is None:
-        weight = 1 / state.noise.variance(inner)
+        weight = 1 / state.noise.variance(_unpadded(model, r))
     weight = peaks.pad(np.where(problem.seen, weight, 0), r)
     residual = peaks.pad(problem.data - state.rows[:, None].astype(np.float32), r) - model
-    pairs = peaks.neighbours(state.positions, peaks.PAIR_REACH * state.shape.width)
+    weighted = weight * residual
     scaled = replace(w, basis=w.basis * _scale(state.heights)[:, :, None])
+    pull = _prior(problem) @ _away(problem, state)[:, :, None]
+    gradient = peaks.project(peaks.gather(weighted, w), scaled) - pull[:, :, 0]
+    slopes = _shape_images(state, w, padded) if learn_shape else np.zeros((0, *padded), np.float32)
+    shape_right = (slopes.reshape(len(slopes), weighted.size) @ weighted.ravel()).astype(float)
+    right = np.concatenate([gradient.ravel(), hats.collect(weighted), shape_right])
     weight_windows = peaks.gather(weight, w)
+    pairs, blocks = _pairs(state, weight, size)
+    own = peaks.own_blocks(weight_windows, scaled) + _prior(problem)
+    system = _system(scaled, hats, own, pairs, blocks, weight, weight_windows, slopes)
+    return View(scaled, hats, model, residual, weight, weight_windows, pairs, system, right)
+
+
+def _unpadded(image: Floats, radius: int) -> Floats:
+    return image[radius:-radius, radius:-radius]
+
+
+def _pairs(state: State, weight: Floats, size: tuple[int, int]) -> tuple[Ints, Floats]:
+    pairs = peaks.neighbours(state.positions, peaks.PAIR_REACH * state.shape.width)
     blocks = peaks.pair_blocks(state.positions, pairs, state.shape, weight=weight, size=size)
     scale = _scale(state.heights).astype(float)
     blocks *= scale[pairs[:, 0], :, None] * scale[pairs[:, 1], None, :]
-    weighted = weight * residual
-    own = peaks.own_blocks(weight_windows, scaled) + _prior(problem, state)
-    pull = _prior(problem, state) @ _away(problem, state)[:, :, None]
-    gradient = peaks.project(peaks.gather(weighted, w), scaled) - pull[:, :, 0]
-    slopes = _shape_images(state, w, padded) if learn_shape else np.zeros((0, *padded), np.float32)
-    system = _system(scaled, hats, own, pairs, blocks, weight, weight_windows, slopes)
-    shape_right = np.array([float((weighted * d).sum(dtype=float)) for d in slopes])
-    right = np.concatenate([gradient.ravel(), hats.collect(weighted), shape_right])
-    return View(scaled, hats, model, residual, weight, weight_windows, pairs, system, right)
+    return pairs, blocks
 
 
 def _scale(heights: Floats) -> npt.NDArray[np.float32]:
     return np.stack([np.ones_like(heights), heights, heights], axis=1).astype(np.float32)
 
 
-def _prior(problem: Problem, state: State) -> Floats:
+def _prior(problem: Problem) -> Floats:
     """(N, 3, 3): the start is worth a measurement of σ = 0.3 nearest-neighbour distances."""
     out = np.zeros((len(problem.start), 3, 3))
     out[:, 0, 0] = 1e-6
@@ -211,25 +240,60 @@ def row_offsets(problem: Problem, view: View) -> npt.NDArray[np.float64]:
         mean = (weight * residual).sum(axis, dtype=float) / info
         excess.append(float(np.median(mean**2 * info)))
         offsets.append(mean)
-    return offsets[0] if excess[0] > 3 * max(excess[1], 0.4549) else np.zeros(len(offsets[0]))
+    if excess[0] < 4 * max(excess[1], MEDIAN_CHI2):
+        return np.zeros(len(offsets[0]))
+    # what is smooth along y belongs to the background, which is being fitted in the same step
+    smooth = ndimage.gaussian_filter1d(offsets[0], 0.5 * KNOT_STEP * problem.spacing, mode="nearest")
+    return offsets[0] - smooth
 
 
-def fit(problem: Problem, width: float, *, shape: Shape | None = None, rounds: int = 9) -> State:
-    """Fit everything. width: first guess of σ [px]. shape: hold this shape instead of learning one."""
+def fit(problem: Problem, width: float, *, shape: Shape | None = None) -> State:
+    """Fit everything. width: first guess of σ [px]. shape: hold this shape instead of learning one.
+
+    Gauss-Newton rounds, the first two with weights from the blurred image.
+    """
     noise, weight = first_noise(problem, width)
     state = start_state(problem, shape or peaks.round_shape(width), noise)
     state, _ = advance(problem, state, look(problem, state, weight=weight), free_positions=False)
-    for number in range(rounds):
-        learn = shape is None and number < 6
+    for number in range(ROUNDS):
+        learn = shape is None and number < LEARNING_ROUNDS
         view = look(problem, state, weight=weight if number < 2 else None, learn_shape=learn)
         if number in (1, 3):
             state = replace(state, noise=measure_noise(problem, state, view))
         before = state.shape.width
         state, moved = advance(problem, state, view)
-        state = replace(state, rows=state.rows + (row_offsets(problem, view) if number > 0 else 0))
-        if number > 3 and moved < 0.004 * problem.spacing and abs(state.shape.width / before - 1) < 0.01:
+        if number > 1:
+            state = replace(state, rows=state.rows + row_offsets(problem, view))
+        settled = abs(state.shape.width / before - 1) < 0.01
+        if number > 2 and settled and moved < 0.005 * problem.spacing:
             break
     return state
+
+
+def sample_part(problem: Problem) -> Problem:
+    """A rectangle in the middle of the columns with about PART_COLUMNS of them: enough to learn a shape."""
+    count = len(problem.start)
+    if count <= 1.5 * PART_COLUMNS:
+        return problem
+    low, high = np.quantile(problem.start, [0.05, 0.95], axis=0)
+    middle = np.median(problem.start, axis=0)
+    half = 0.5 * (high - low) / 0.9 * np.sqrt(PART_COLUMNS / count)
+    first = np.maximum(0, np.floor(middle - half)).astype(int)
+    last = np.minimum(problem.data.shape, np.ceil(middle + half) + 1).astype(int)
+    cut = np.s_[first[0] : last[0], first[1] : last[1]]
+    # columns just outside still reach in: they are fitted, and only their inner side is seen
+    use = ((problem.start > first - problem.spacing) & (problem.start < last + problem.spacing)).all(1)
+    if use.sum() < PART_COLUMNS // 4:
+        return problem
+    knots = background.count_knots(problem.data[cut].shape, KNOT_STEP * problem.spacing)
+    return replace(
+        problem,
+        data=problem.data[cut],
+        seen=problem.seen[cut],
+        start=problem.start[use] - first,
+        near=problem.near[use],
+        knots=knots,
+    )
 
 
 def guess_width(problem: Problem) -> float:

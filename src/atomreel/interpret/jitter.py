@@ -26,8 +26,9 @@ def measure_jitter(
 ) -> Jitter:
     """Variance of the random displacement of scan lines along one direction, by the method of moments.
 
-    gradient, information: (N, n) per column and window row: Σ_x W·r·∂m/∂u and Σ_x W·(∂m/∂u)², where u is
-    the direction of the displacement. across: the same summed along y for each window column, where
+    gradient, information: (N, n) per column and window row: Σ_x W·r·∂m_i/∂u and Σ_x W·∂m_i/∂u·∂m/∂u,
+    where u is the direction of the displacement, m_i the column and m the sum of all columns (where two
+    overlap, their slopes cancel). across: the same summed along y for each window column, where
     jitter does not add up: it calibrates the noise. lines: padded number of rows.
 
     A fitted column swallows the information-weighted mean of its lines' displacements, so the scores that

@@ -12,6 +12,7 @@ from atomreel.interpret.peaks import Floats
 
 BINS = 16
 CROP = 256
+SAMPLE = 60000  # pixels that are enough for a straight line
 SMOOTHING = 0.012  # share of the spectrum's width over which it is averaged
 
 
@@ -39,8 +40,10 @@ def fit_noise(residual: Floats, intensity: Floats, *, freedom: float = 1.0, sign
     the residuals. sign: of the gain (−1 for inverted images). A slope below three times its own error
     is taken as zero: Gaussian noise of one width.
     """
-    square = residual.astype(float) ** 2 / freedom
-    edges = np.quantile(intensity[:: max(1, len(intensity) // 20000)], np.linspace(0, 1, BINS + 1)[1:-1])
+    every = max(1, len(residual) // SAMPLE)
+    intensity = intensity[::every]
+    square = residual[::every].astype(float) ** 2 / freedom
+    edges = np.quantile(intensity[::5], np.linspace(0, 1, BINS + 1)[1:-1])
     label = np.searchsorted(edges, intensity)
     count = np.bincount(label, minlength=BINS)
     use = count > 20

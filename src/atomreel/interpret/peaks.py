@@ -58,6 +58,13 @@ class Shape:
         return replace(self, yy=yy, xx=xx, yx=yx, skirt=float(np.clip(self.skirt + step[3], -0.4, 0.6)))
 
 
+def replace_covariance(shape: Shape, covariance: Floats) -> Shape:
+    """The shape with another covariance (2, 2) [px²], not narrower than 0.3 px."""
+    value, vector = np.linalg.eigh(covariance)
+    inverse = (vector / np.maximum(value, 0.09)) @ vector.T
+    return replace(shape, yy=float(inverse[0, 0]), xx=float(inverse[1, 1]), yx=float(inverse[0, 1]))
+
+
 def round_shape(width: float) -> Shape:
     return Shape(yy=width**-2.0, xx=width**-2.0)
 

@@ -18,22 +18,27 @@ from scipy.spatial import cKDTree
 
 from atomreel.core.errors import InputError
 from atomreel.interpret import peaks
+from atomreel.interpret.background import count_knots
 from atomreel.interpret.errors import marginal_covariance
 from atomreel.interpret.fit import (
+    KNOT_STEP,
     MOVE_LIMIT,
     Problem,
     State,
     View,
+    draw_whole,
     fit,
     guess_width,
     look,
     measure_noise,
+    sample_part,
     white_reference,
 )
 from atomreel.interpret.jitter import measure_jitter
 from atomreel.interpret.noise import Noise, correlation_factors, loudness
-from atomreel.interpret.peaks import Floats, Shape
+from atomreel.interpret.peaks import Floats, Shape, replace_covariance
 
+LEAST_WIDTH = 1.8  # σ [px] to which images are binned: coarser pixels would cost precision
 COLUMNS = ("y", "x", "y_err", "x_err", "intensity", "intensity_err", "chi2")
 
 
@@ -82,8 +87,15 @@ def refine_columns(
     data, start = _checked(image, positions)
     if not len(start):
         return _nothing(data)
-    problem, level, scale = _problem(data, start, bright)
-    state = fit(problem, width or guess_width(problem), shape=shape)
+    whole, level, scale = _problem(data, start, bright)
+    guess = width or guess_width(whole)
+    bin_size = max(1, int((shape.width if shape else guess) / LEAST_WIDTH))
+    problem = _binned(whole, bin_size)
+    held = _binned_shape(shape, bin_size)
+    part = sample_part(problem)
+    if held is None and part is not problem:
+        held = fit(part, guess / bin_size).shape
+    state = fit(problem, guess / bin_size, shape=held)
     state, lost = _bring_back(problem, state)
     view = look(problem, state)
     state = replace(state, noise=measure_noise(problem, state, view))
@@ -91,8 +103,9 @@ def refine_columns(
     covariance, chi2, factors, sd = _errors(problem, state, view, jitter=jitter)
     covariance[lost, 1, 1] += (MOVE_LIMIT * problem.near[lost]) ** 2
     covariance[lost, 2, 2] += (MOVE_LIMIT * problem.near[lost]) ** 2
-    r = view.windows.radius
-    fitted = view.model[r:-r, r:-r] + state.rows[:, None]
+    covariance *= np.outer([1, bin_size, bin_size], [1, bin_size, bin_size])
+    noise = _in_image_units(state.noise, level, scale, bin_size)
+    state, fitted = _unbinned(problem, state, bin_size, whole)
     sigma = np.sqrt(np.maximum(covariance[:, [0, 1, 2], [0, 1, 2]], 0))
     table = pd.DataFrame(
         np.column_stack(
@@ -100,7 +113,6 @@ def refine_columns(
         ),
         columns=list(COLUMNS),
     ).assign(kept=~lost)
-    noise = _in_image_units(state.noise, level, scale)
     wide = np.sqrt(state.shape.covariance.diagonal())
     return Refined(
         table=table,
@@ -109,7 +121,7 @@ def refine_columns(
         zero=noise[1],
         width=(float(wide[0]), float(wide[1])),
         shape=state.shape,
-        jitter_px=sd,
+        jitter_px=(sd[0] * bin_size**1.5, sd[1] * bin_size**1.5),
         correlation=(float(factors[0]), float(factors[1]), float(factors[2])),
         warnings=_warnings(lost, chi2, factors),
     )
@@ -159,14 +171,58 @@ def _problem(data: Floats, start: Floats, bright: bool) -> tuple[Problem, float,
             near=near,
             spacing=spacing,
             sign=1 if bright else -1,
+            knots=count_knots(data.shape, KNOT_STEP * spacing),
         ),
         level,
         scale,
     )
 
 
-def _in_image_units(noise: Noise, level: float, scale: float) -> tuple[float, float]:
-    return noise.gain * scale, noise.zero * scale**2 - noise.gain * scale * level
+def _binned(problem: Problem, size: int) -> Problem:
+    """The same problem on pixels `size` times as wide: means, so that heights keep their unit."""
+    if size == 1:
+        return problem
+    shape = [-(-n // size) * size for n in problem.data.shape]
+    margin = [(0, whole - n) for whole, n in zip(shape, problem.data.shape, strict=True)]
+    blocks = (shape[0] // size, size, shape[1] // size, size)
+    seen = np.pad(problem.seen, margin).reshape(blocks).all((1, 3))
+    data = np.pad(problem.data, margin).reshape(blocks).mean((1, 3))
+    return replace(
+        problem,
+        data=np.where(seen, data, 0).astype(np.float32),
+        seen=seen,
+        start=(problem.start - (size - 1) / 2) / size,
+        near=problem.near / size,
+        spacing=problem.spacing / size,
+    )
+
+
+def _binned_shape(shape: Shape | None, size: int) -> Shape | None:
+    """The shape on pixels `size` times as wide, broadened by them."""
+    if shape is None or size == 1:
+        return shape
+    return replace_covariance(shape, (shape.covariance + np.eye(2) * (size**2 - 1) / 12) / size**2)
+
+
+def _full_shape(shape: Shape, size: int) -> Shape:
+    if size == 1:
+        return shape
+    return replace_covariance(shape, shape.covariance * size**2 - np.eye(2) * (size**2 - 1) / 12)
+
+
+def _unbinned(
+    problem: Problem, state: State, size: int, whole: Problem
+) -> tuple[State, npt.NDArray[np.float32]]:
+    """The state and its model on the pixels of the image as given."""
+    positions = state.positions * size + (size - 1) / 2
+    rows = np.repeat(state.rows, size)[: whole.data.shape[0]]
+    full = replace(state, positions=positions, rows=rows, shape=_full_shape(state.shape, size))
+    return full, draw_whole(whole, full)
+
+
+def _in_image_units(noise: Noise, level: float, scale: float, bin_size: int) -> tuple[float, float]:
+    pixels = bin_size**2  # whose mean the noise was measured on
+    return noise.gain * scale * pixels, (noise.zero * scale**2 - noise.gain * scale * level) * pixels
 
 
 def _bring_back(problem: Problem, state: State) -> tuple[State, npt.NDArray[np.bool_]]:
@@ -238,8 +294,9 @@ def _jitter(problem: Problem, view: View) -> tuple[Floats, tuple[float, float]]:
     added, sd = [], []
     for k in (1, 2):
         slope = w.basis[:, k]
+        whole = peaks.gather(peaks.stamp(slope, w.index, size=view.weight.shape), w)
         gradient = (weighted * slope).reshape(n, side, side)
-        information = (view.weight_windows * slope**2).reshape(n, side, side)
+        information = (view.weight_windows * slope * whole).reshape(n, side, side)
         found = measure_jitter(
             gradient.sum(2),
             information.sum(2),
