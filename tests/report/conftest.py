@@ -42,7 +42,9 @@ def draw(positions: np.ndarray, heights: np.ndarray, side: int) -> np.ndarray:
     return image
 
 
-def make_run(path: Path, *, frames: int = 24, side: int = 256, calibrated: bool = True, shown: int = 24) -> Path:
+def make_run(
+    path: Path, *, frames: int = 24, side: int = 256, calibrated: bool = True, shown: int = 24
+) -> Path:
     """A whole Run: everything that a pipeline can write, with plausible numbers."""
     rng = np.random.default_rng(7)
     path.mkdir(parents=True, exist_ok=True)
@@ -132,13 +134,17 @@ def _tables(path, *, atoms, defects, drift, frames, calibrated, rng) -> None:
         phases[f"hard_{name}"] = np.round(np.clip(phases[f"mean_{name}"], 0, 1), 1)
     phases["hole_fraction"] = rise / 2
     write_table(path / "phases.parquet", phases, kind="phases")
-    shift = pd.DataFrame({"frame": number, "dy": drift[:, 0], "dx": drift[:, 1], "dy_err": 0.05, "dx_err": 0.05})
+    shift = pd.DataFrame(
+        {"frame": number, "dy": drift[:, 0], "dx": drift[:, 1], "dy_err": 0.05, "dx_err": 0.05}
+    )
     write_table(path / "drift.parquet", shift, kind="drift")
     bonds = pd.DataFrame({"frame": 0, "length_A": rng.normal(1.84, 0.03, 800)})
     write_table(path / "bond_lengths.parquet", bonds, kind="bond_lengths")
     r = np.linspace(0.1, 12, 120)
     g = 1 + sum(np.exp(-((r - k) ** 2) / 0.02) for k in (1.84, 3.18, 3.67, 5.5)) - np.exp(-(r**2))
-    write_table(path / "pair_distances.parquet", pd.DataFrame({"r_A": r, "g": g, "g_err": 0.05}), kind="pairs")
+    write_table(
+        path / "pair_distances.parquet", pd.DataFrame({"r_A": r, "g": g, "g_err": 0.05}), kind="pairs"
+    )
 
 
 def _pictures(path: Path, pictures: np.ndarray, index: list[int], rng: np.random.Generator) -> None:
@@ -173,11 +179,17 @@ def _fields(path: Path, frames: int, index: list[int], side: int, rng: np.random
     group.attrs.update(about)
     y, x = np.mgrid[: side // 8, : side // 8] / (side // 8)
     group = zarr.open_group(path / "strain.zarr", mode="w")
-    for name, wave in (("exx", np.sin(6 * x)), ("eyy", np.cos(5 * y)), ("exy", x - y), ("rotation_deg", x * y)):
-        values = 0.01 * wave + rng.normal(0, 0.002, (len(index), *x.shape))
+    for name, wave in (
+        ("exx", np.sin(6 * x)),
+        ("eyy", np.cos(5 * y)),
+        ("exy", x - y),
+        ("rotation_deg", x * y),
+    ):
+        size = 50 if name == "rotation_deg" else 1
+        values = size * 0.01 * wave + size * rng.normal(0, 0.002, (len(index), *x.shape))
         values[:, :2] = np.nan
         group.create_array(name, data=values.astype(np.float32))
-        group.create_array(f"{name}_err", data=np.full_like(values, 0.002, dtype=np.float32))
+        group.create_array(f"{name}_err", data=np.full_like(values, size * 0.002, dtype=np.float32))
     group.attrs.update({"origin": [4.0, 4.0], "step": [8.0, 8.0], "frames": index})
 
 
@@ -223,8 +235,22 @@ def _about(path: Path, frames: int, side: int, calibrated: bool) -> None:
     }
     write_json(path / "quality.json", quality)
     rates = {
-        "V_S births": {"value": 0.42, "low": 0.14, "high": 0.97, "unit": "1/s", "count": 5, "method": "Poisson"},
-        "Mo_W hops": {"value": 0.25, "low": 0.05, "high": 0.73, "unit": "1/s", "count": 3, "method": "Poisson"},
+        "V_S births": {
+            "value": 0.42,
+            "low": 0.14,
+            "high": 0.97,
+            "unit": "1/s",
+            "count": 5,
+            "method": "Poisson",
+        },
+        "Mo_W hops": {
+            "value": 0.25,
+            "low": 0.05,
+            "high": 0.73,
+            "unit": "1/s",
+            "count": 3,
+            "method": "Poisson",
+        },
     }
     write_json(path / "rates.json", rates)
 
@@ -251,7 +277,11 @@ def bare_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     run = tmp_path_factory.mktemp("bare") / "image"
     run.mkdir()
-    about = {"format": "atomreel-run", "version": 1, "input": {"name": "a.png", "frames": 1, "shape": [64, 96]}}
+    about = {
+        "format": "atomreel-run",
+        "version": 1,
+        "input": {"name": "a.png", "frames": 1, "shape": [64, 96]},
+    }
     write_text(run / "run.toml", tomli_w.dumps(about))
     group = zarr.open_group(run / "preview.zarr", mode="w")
     group.create_array("frames", data=np.arange(64 * 96, dtype=np.uint8).reshape(1, 64, 96))

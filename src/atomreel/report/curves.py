@@ -70,7 +70,7 @@ def draw_lattice(results: Results, folder: Path) -> Drawing | None:
     table = table[table["grain"] == table["grain"].value_counts().idxmax()].sort_values("frame")
     unit = "A" if {"a_A", "b_A"} <= set(table) and table["a_A"].notna().all() else "px"
     shown = "Å" if unit == "A" else "px"
-    made, grid = figure(6.4, 3.6, rows=2, columns=1)
+    made, grid = figure(5.4, 3.2, rows=2, columns=1)
     x, label = axis(results, table["frame"])
     for name, colour in ((f"a_{unit}", COLOURS[0]), (f"b_{unit}", COLOURS[1])):
         error = table.get(f"{name}_err")
@@ -104,7 +104,7 @@ def draw_phases(results: Results, folder: Path) -> Drawing | None:
         error = table.get(f"mean_{name}_err")
         band(ax, x, values, error=error, colour=CLASS_COLOURS[name], label=name)
         if f"hard_{name}" in table:
-            ax.plot(x, table[f"hard_{name}"], color=CLASS_COLOURS[name], lw=0.8, ls=":")
+            ax.plot(x, table[f"hard_{name}"], color=CLASS_COLOURS[name], lw=1.0, ls=(0, (1.5, 1.5)))
     ax.set(xlabel=label, ylabel="fraction of the area", ylim=(-0.02, 1.02))
     legend(ax)
     return finish(
@@ -132,7 +132,9 @@ def draw_holes(results: Results, folder: Path) -> Drawing | None:
         label="holes",
     )
     ax.set(xlabel=label, ylabel="area without columns (%)", ylim=(0, None))
-    return finish(made, folder, "holes-over-time", title="Holes", caption="Part of the image without columns.")
+    return finish(
+        made, folder, "holes-over-time", title="Holes", caption="Part of the image without columns."
+    )
 
 
 def draw_defects(results: Results, folder: Path) -> Drawing | None:
@@ -189,7 +191,7 @@ def draw_atoms(results: Results, folder: Path) -> Drawing | None:
     )
     if table is None or table.empty:
         return None
-    made, grid = figure(9.4, 2.7, columns=3)
+    made, grid = figure(11.2, 2.8, columns=3)
     size, unit = (1.0, "px") if results.pixel is None else (100.0 * results.pixel[0], "pm")
     error = size * np.hypot(table["y_err"], table["x_err"]).to_numpy(float) / np.sqrt(2)
     histogram(grid[0, 0], error[np.isfinite(error)], f"position error, 1σ per axis ({unit})")
@@ -239,14 +241,17 @@ def draw_table(name: str, table: pd.DataFrame, folder: Path) -> Drawing | None:
         ax.set(xlabel=quantity(numbers[0]), ylabel=quantity(numbers[1]) if len(numbers) == 2 else "")
         legend(ax)
     else:
-        values_of = [c for c in numbers if c not in ("y", "x", "track", "grain", "atom", "site", "i", "j")][:3]
+        values_of = [c for c in numbers if c not in ("y", "x", "track", "grain", "atom", "site", "i", "j")][
+            :3
+        ]
         if not values_of:
             return None
-        made, grid = figure(3.2 * len(values_of) + 1.6, 2.7, columns=len(values_of))
+        made, grid = figure(5.4 if len(values_of) == 1 else 11.2, 2.7, columns=len(values_of))
         for ax, column in zip(grid.flat, values_of, strict=True):
             histogram(ax, table[column].to_numpy(float), quantity(column))
     caption = f"From {name}.parquet, {len(table):,} rows."
-    return finish(made, folder, file_name(name), title=title, caption=caption)
+    wide = made.get_figwidth() > 6
+    return finish(made, folder, file_name(name), title=title, caption=caption, wide=wide)
 
 
 def histogram(ax: Any, values: Any, label: str, *, span: tuple[float, float] | None = None) -> None:
@@ -290,7 +295,9 @@ def quantity(column: object) -> str:
     name, _, unit = str(column).rpartition("_")
     shown = {"A": "Å", "px": "px", "deg": "°", "s": "s", "pm": "pm", "A2": "Å²", "nm": "nm"}.get(unit)
     return (
-        plain(f"{name.replace('_', ' ')} ({shown})") if name and shown else plain(str(column).replace("_", " "))
+        plain(f"{name.replace('_', ' ')} ({shown})")
+        if name and shown
+        else plain(str(column).replace("_", " "))
     )
 
 

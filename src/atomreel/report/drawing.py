@@ -18,6 +18,16 @@ from atomreel.core.files import atomic
 INK, GRID = "#1f2428", "#d5d9de"  # replaced by the page's own colours where a figure is part of the page
 # Okabe and Ito: distinct for every common kind of colour vision.
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#8c6bb1", "#7a7a7a")
+BRIGHT = (
+    "#4db2ff",
+    "#ffb52e",
+    "#3fe0a0",
+    "#ff8fd0",
+    "#ff7a45",
+    "#c9a6ff",
+    "#f6f07a",
+    "#d0d0d0",
+)  # on grey images
 CLASS_COLOURS = {
     "square": "#0072b2",
     "rectangular": "#56b4e9",
@@ -77,7 +87,7 @@ def style() -> Iterator[None]:
         yield
 
 
-def figure(width: float = 6.4, height: float = 2.9, *, rows: int = 1, columns: int = 1) -> tuple[Any, Any]:
+def figure(width: float = 5.4, height: float = 2.7, *, rows: int = 1, columns: int = 1) -> tuple[Any, Any]:
     """A Figure and its (rows, columns) array of axes, sizes in inches."""
     from matplotlib.figure import Figure
 
@@ -87,8 +97,17 @@ def figure(width: float = 6.4, height: float = 2.9, *, rows: int = 1, columns: i
 
 def finish(made: Any, folder: Path, name: str, *, title: str, caption: str, wide: bool = False) -> Drawing:
     """Write folder/name.png and .svg, and give the figure as part of the page. Same input, same bytes."""
+    made.draw_without_rendering()  # one layout for both files, and so the same one
+    made.set_layout_engine("none")
     with atomic(folder / f"{name}.png") as part:
-        made.savefig(part, format="png", dpi=200, facecolor="white", metadata={"Software": None})
+        made.savefig(
+            part,
+            format="png",
+            dpi=180,
+            facecolor="white",
+            metadata={"Software": None},
+            pil_kwargs={"compress_level": 4},
+        )
     buffer = io.BytesIO()
     made.savefig(buffer, format="svg", dpi=150, metadata={"Date": None, "Creator": None})
     text = buffer.getvalue().decode("utf-8")
@@ -130,11 +149,23 @@ def draw_scale(axes: Any, shape: tuple[int, ...], unit: float, *, calibrated: bo
         Rectangle((left, bottom - thick), length, thick, facecolor="white", edgecolor="black", lw=0.4)
     )
     text = axes.text(
-        left, bottom - 2.2 * thick, words, color="white", fontsize=8, va="bottom", ha="left", fontweight="bold"
+        left,
+        bottom - 2.0 * thick,
+        words,
+        color="white",
+        fontsize=9,
+        va="bottom",
+        ha="left",
+        fontweight="bold",
     )
-    import matplotlib.patheffects as effects
+    text.set_path_effects(outline())
 
-    text.set_path_effects([effects.withStroke(linewidth=1.6, foreground="black")])
+
+def outline() -> list[Any]:
+    """A dark rim around text that stands on a picture."""
+    from matplotlib import patheffects
+
+    return [patheffects.withStroke(linewidth=1.8, foreground="black")]
 
 
 def plain(text: object) -> str:

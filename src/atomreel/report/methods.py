@@ -110,7 +110,9 @@ def _symmetry(results: Results, cite: _Cite) -> str:
         f"simulated lattices, after ref. {cite('vasudevan2018')}{_model(results, 'bravais')}"
     )
     if results.about.get("recipe", {}).get("symmetry", {}).get("passes", 1):
-        text += f"; its uncertainty is the standard deviation over Monte-Carlo dropout passes {cite('gal2016')}"
+        text += (
+            f"; its uncertainty is the standard deviation over Monte-Carlo dropout passes {cite('gal2016')}"
+        )
     return text + "."
 
 

@@ -107,9 +107,7 @@ def _render(contents: dict[str, Any]) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    files = {
-        kind: (TEMPLATES / f"report.{kind}").read_text(encoding="utf-8") for kind in ("css", "js")
-    }
+    files = {kind: (TEMPLATES / f"report.{kind}").read_text(encoding="utf-8") for kind in ("css", "js")}
     return environment.get_template("report.html").render(**contents, **files)
 
 

@@ -10,12 +10,13 @@ import numpy.typing as npt
 import pandas as pd
 
 from atomreel.report.drawing import (
+    BRIGHT,
     CLASS_COLOURS,
-    COLOURS,
     Drawing,
     draw_scale,
     figure,
     finish,
+    outline,
     picture_axes,
     plain,
 )
@@ -32,7 +33,7 @@ def draw_frame(results: Results, folder: Path) -> Drawing | None:
     atoms = results.table("atoms", columns=["frame", "y", "x", "species"], frames=[number])
     if atoms is not None and len(atoms):
         species = atoms["species"] if "species" in atoms else pd.Series("column", index=atoms.index)
-        for colour, (name, part) in zip(COLOURS, atoms.groupby(species), strict=False):
+        for colour, (name, part) in zip(BRIGHT, atoms.groupby(species), strict=False):
             yx = part[["y", "x"]].to_numpy() / preview.scale
             ax.plot(yx[:, 1], yx[:, 0], "o", ms=2.2, mew=0, color=colour, label=plain(name))
     defects = results.table("defects", columns=["frame", "y", "x"], frames=[number])
@@ -59,9 +60,14 @@ def draw_tracks(results: Results, folder: Path) -> Drawing | None:
     for i, track in enumerate(lengths.index[:200]):
         path = tracks[tracks["track"] == track].sort_values("frame")
         yx = path[["y", "x"]].to_numpy() / preview.scale
-        colour = COLOURS[i % (len(COLOURS) - 1)]
-        ax.plot(yx[:, 1], yx[:, 0], color=colour, lw=1.2)
-        ax.plot(yx[-1:, 1], yx[-1:, 0], "o", color=colour, ms=3.5, mec="white", mew=0.5)
+        colour = BRIGHT[i % len(BRIGHT)]
+        ax.plot(yx[:, 1], yx[:, 0], color=colour, lw=1.5)
+        ax.plot(yx[-1:, 1], yx[-1:, 0], "o", color=colour, ms=5, mec="black", mew=0.6)
+        if len(lengths) <= 40:
+            note = ax.annotate(
+                str(track), yx[-1, ::-1], (4, 3), textcoords="offset points", color=colour, fontsize=8
+            )
+            note.set_path_effects(outline())
     _frame_scale(ax, mean.shape, results)
     left_out = f" The {len(lengths) - 200} shortest are left out." if len(lengths) > 200 else ""
     drift = "drift removed" if shift is not None and len(shift) else "drift not measured"
@@ -97,7 +103,9 @@ def draw_residual(results: Results, folder: Path) -> Drawing | None:
         return None
     residual = preview.residual
     limit = float(np.nanquantile(np.abs(residual), 0.995)) or 1.0
-    made, ((ax,),) = _picture(residual, cmap="RdBu_r", low=-limit, high=limit, bar="image − model (image units)")
+    made, ((ax,),) = _picture(
+        residual, cmap="RdBu_r", low=-limit, high=limit, bar="image − model (image units)"
+    )
     _frame_scale(ax, residual.shape, results)
     return finish(
         made,
@@ -124,7 +132,7 @@ def draw_gallery(results: Results, folder: Path) -> Drawing | None:
     kinds = list(chosen["kind"].value_counts().index[:6])
     if not kinds:
         return None
-    made, grid = figure(9.4, 1.62 * len(kinds), rows=len(kinds), columns=6)
+    made, grid = figure(11.2, 1.93 * len(kinds), rows=len(kinds), columns=6)
     for row, kind in zip(grid, kinds, strict=True):
         several = _different(chosen[chosen["kind"] == kind], 6)
         for ax in row:
@@ -132,10 +140,10 @@ def draw_gallery(results: Results, folder: Path) -> Drawing | None:
         for ax, (_, item) in zip(row, several.iterrows(), strict=False):
             frame = preview.frames[preview.index.index(int(item["frame"]))]
             y, x = round(item["y"] / preview.scale), round(item["x"] / preview.scale)
-            ax.imshow(frame[y - half : y + half + 1, x - half : x + half + 1], cmap="gray")
-            ax.set_title(f"frame {int(item['frame'])}, p {item['score']:.2f}", fontsize=7.5)
+            ax.imshow(frame[y - half : y + half + 1, x - half : x + half + 1], cmap="gray", vmin=0, vmax=255)
+            ax.set_title(f"frame {int(item['frame'])}, p {item['score']:.2f}", fontsize=9)
             _frame_scale(ax, (2 * half + 1, 2 * half + 1), results)
-        row[0].set_ylabel(plain(kind), fontsize=9)
+        row[0].set_ylabel(plain(kind), fontsize=10)
     return finish(
         made,
         folder,
@@ -151,7 +159,7 @@ def draw_symmetry(results: Results, folder: Path) -> Drawing | None:
     names = [] if field is None else [n for n in CLASS_COLOURS if f"p_{n}" in field.maps]
     if field is None or not names:
         return None
-    made, grid = figure(9.4, 2.1, columns=len(names))
+    made, grid = figure(11.2, 2.5, columns=len(names))
     for ax, name in zip(grid.flat, names, strict=True):
         shown = ax.imshow(np.asarray(field.maps[f"p_{name}"][0]), cmap="viridis", vmin=0, vmax=1)
         ax.set_title(name)
@@ -166,7 +174,7 @@ def draw_strain(results: Results, folder: Path) -> Drawing | None:
     names = [] if field is None else [n for n in ("exx", "eyy", "exy", "rotation_deg") if n in field.maps]
     if field is None or not names:
         return None
-    made, grid = figure(9.4, 2.5, columns=len(names))
+    made, grid = figure(11.2, 3.3, columns=len(names))
     for ax, name in zip(grid.flat, names, strict=True):
         factor, unit = (1.0, "°") if name.endswith("_deg") else (100.0, "%")
         values = factor * np.asarray(field.maps[name][0], dtype=float)
@@ -235,11 +243,11 @@ def _picture(
     bar: str | None = None,
 ) -> tuple[Any, Any]:
     height, width = np.shape(data)
-    made, axes = figure(5.6, min(5.6 * height / width, 9.0) + 0.25)
+    made, axes = figure(5.6 + (0.9 if bar else 0), min(5.6 * height / width, 9.0) + 0.1)
     shown = axes[0, 0].imshow(data, cmap=cmap, vmin=low, vmax=high)
     picture_axes(axes[0, 0])
     if bar is not None:
-        made.colorbar(shown, ax=axes[0, 0], shrink=0.6, label=bar)
+        made.colorbar(shown, ax=axes[0, 0], shrink=0.8, label=bar)
     return made, axes
 
 

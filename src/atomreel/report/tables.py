@@ -69,7 +69,8 @@ def lattice_table(results: Results) -> PageTable | None:
         return None
     metric = {"a_A", "b_A"} <= set(table)
     columns = [("a_A", "a (Å)"), ("b_A", "b (Å)")] if metric else []
-    columns += [("a_px", "a (px)"), ("b_px", "b (px)"), ("gamma_deg", "γ (°)"), ("angle_deg", "direction (°)")]
+    columns = columns or [("a_px", "a (px)"), ("b_px", "b (px)")]
+    columns += [("gamma_deg", "γ (°)"), ("angle_deg", "direction (°)")]
     rows = []
     for item in table.head(MOST_ROWS).to_dict("records"):
         row = [str(int(item["frame"])), str(int(item["grain"]))]
@@ -122,9 +123,7 @@ def events_table(results: Results) -> PageTable | None:
     note = _more(len(shown), "events")
     if len(changes) and len(changes) < len(table):
         note = f"{note} Births and ends of tracks ({len(table) - len(changes):,}) are in events.parquet only.".strip()
-    return PageTable(
-        title, ("frame", "t (s)", "track", "before", "after", "y, x (px)"), tuple(rows), note
-    )
+    return PageTable(title, ("frame", "t (s)", "track", "before", "after", "y, x (px)"), tuple(rows), note)
 
 
 def other_table(name: str, table: pd.DataFrame) -> PageTable:

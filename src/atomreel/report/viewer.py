@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from atomreel.report.drawing import CLASS_COLOURS, COLOURS, scale_length
+from atomreel.report.drawing import BRIGHT, CLASS_COLOURS, scale_length
 from atomreel.report.pictures import unit_of, without_drift
 from atomreel.report.results import FieldStack, Results
 
@@ -58,7 +58,7 @@ def frame_viewer(results: Results) -> dict[str, Any] | None:
             for number, picture, s in zip(preview.index, pictures, shift, strict=True)
         ],
         "species": [
-            {"name": name, "colour": COLOURS[i % len(COLOURS)], "count": count}
+            {"name": name, "colour": BRIGHT[i % len(BRIGHT)], "count": count}
             for i, (name, count) in enumerate(species.items())
         ],
         "atoms": atoms,
@@ -89,7 +89,7 @@ def symmetry_viewer(results: Results) -> dict[str, Any] | None:
         std = np.stack([_read(field, f"std_{n}", rows, stride) for n in names])
         its = np.take_along_axis(std, best[None], axis=0)[0]
         high = float(np.nanmax(its)) if np.isfinite(its).any() else 0.0
-        maps.append(_map("its standard deviation", its, low=0.0, high=max(round(high, 2), 0.05)))
+        maps.insert(0, _map("its uncertainty (1σ)", its, low=0.0, high=max(round(high, 2), 0.05)))
     return {**_grid(field, results, rows, stride), "lut": "viridis", "maps": [hard, *maps]}
 
 

@@ -120,7 +120,9 @@ def summary(results: Results, figures: Figures) -> str:
 
 def key_numbers(results: Results, figures: Figures) -> list[tuple[str, str, str]]:
     """(value, label, how sure) for the head of the page."""
-    shown: list[tuple[str, str, str]] = [(f"{results.n_frames:,}", "frame" + "s" * (results.n_frames != 1), "")]
+    shown: list[tuple[str, str, str]] = [
+        (f"{results.n_frames:,}", "frame" + "s" * (results.n_frames != 1), "")
+    ]
     if figures.per_frame is not None:
         total = f"{figures.columns:,} in all" if results.n_frames > 1 else ""
         label = "columns per frame" if results.n_frames > 1 else "columns"
@@ -128,15 +130,13 @@ def key_numbers(results: Results, figures: Figures) -> list[tuple[str, str, str]
     if figures.error_px is not None:
         if results.pixel is not None:
             pm = 100 * figures.error_px * results.pixel[0]
-            shown.append((f"{pm:.2g} pm", "typical position error", f"{figures.error_px:.2g} px, 1σ per axis"))
+            shown.append((f"{pm:.2g} pm", "position error", f"{figures.error_px:.2g} px, 1σ per axis"))
         else:
-            shown.append((f"{figures.error_px:.2g} px", "typical position error", "1σ per axis"))
+            shown.append((f"{figures.error_px:.2g} px", "position error", "1σ per axis"))
     if figures.lattice is not None:
         unit = "Å" if figures.lattice_unit == "A" else "px"
-        for key, label, end in (("a", f"a ({unit})", ""), ("gamma", "γ", "°")):
-            value, error = figures.lattice[key]
-            first, _, second = plus_minus(value, error).partition(" ± ")
-            shown.append((f"{first}{end}", label, f"± {second}{end}" if second else "no error known"))
+        first, _, second = plus_minus(*figures.lattice["a"]).partition(" ± ")
+        shown.append((first, f"lattice vector a ({unit})", f"± {second}" if second else "no error known"))
     if figures.main_class is not None:
         name, value, error = figures.main_class
         sure = f"p = {value:.2f}" + (f" ± {error:.2f}" if np.isfinite(error) else "")
@@ -177,11 +177,13 @@ def doubts(results: Results, figures: Figures) -> list[Doubt]:
     found = [Doubt("serious", text) for text in _contrast(survey)]
     if figures.columns == 0:
         found.append(
-            Doubt("serious", "No columns were found at all: wrong scale or contrast, or no atomic resolution.")
+            Doubt(
+                "serious", "No columns were found at all: wrong scale or contrast, or no atomic resolution."
+            )
         )
     found += [Doubt("care", str(text)) for text in results.about.get("warnings", [])]
     found += [
-        Doubt("care", f"{row.name}: {row.value}. {row.meaning}")
+        Doubt("care", sentence(f"{row.name}: {row.value}", row.meaning))
         for row in checks(results)
         if row.state == "check"
     ]
@@ -223,16 +225,22 @@ def doubts(results: Results, figures: Figures) -> list[Doubt]:
     return found
 
 
+def sentence(first: str, second: str) -> str:
+    """Two parts as two sentences, whoever wrote them."""
+    parts = [part.strip().rstrip(".") for part in (first, second) if part.strip()]
+    return " ".join(part[0].upper() + part[1:] + "." for part in parts)
+
+
 def plus_minus(value: float, error: float) -> str:
     """'3.182 ± 0.004': the error with two digits if it begins with 1, else one; the value to match."""
     if not np.isfinite(value):
         return "–"
     if not np.isfinite(error) or error <= 0:
-        return f"{value:.4g}"
+        return f"{value:.4g}".replace("-", "−")
     digits = -int(np.floor(np.log10(error)))
     digits += int(round(error * 10**digits, 6) < 2)
     digits = max(digits, 0)
-    return f"{value:.{digits}f} ± {error:.{digits}f}"
+    return f"{value:.{digits}f} ± {error:.{digits}f}".replace("-", "−")
 
 
 def _columns_words(results: Results, figures: Figures) -> str:
@@ -240,7 +248,7 @@ def _columns_words(results: Results, figures: Figures) -> str:
         return "no search for columns was made"
     if not figures.columns:
         return "no atomic columns were found"
-    per = "" if results.n_frames == 1 else f", {figures.per_frame:,.0f} in a typical frame"
+    per = "" if results.n_frames == 1 else f", {figures.per_frame:,.0f} per frame on average"
     words = f"{figures.columns:,} atomic columns were found{per}"
     if figures.error_px is None:
         return words
@@ -286,7 +294,9 @@ def _few(results: Results, figures: Figures) -> list[Doubt]:
     ]
     if weak:
         listed = ", ".join(weak[:5]) + (" and others" if len(weak) > 5 else "")
-        found.append(Doubt("care", f"Fewer than five events are behind {listed}: only the interval means something."))
+        found.append(
+            Doubt("care", f"Fewer than five events are behind {listed}: only the interval means something.")
+        )
     if figures.grains > 1:
         found.append(
             Doubt(
@@ -317,7 +327,9 @@ def _lattice(table: pd.DataFrame | None) -> tuple[dict[str, tuple[float, float]]
     found = {}
     for key, column in (("a", f"a_{unit}"), ("b", f"b_{unit}"), ("gamma", "gamma_deg")):
         values = rows[column].to_numpy(float)
-        error = rows[f"{column}_err"].to_numpy(float) if f"{column}_err" in rows else np.full(len(rows), np.nan)
+        error = (
+            rows[f"{column}_err"].to_numpy(float) if f"{column}_err" in rows else np.full(len(rows), np.nan)
+        )
         n = len(values)
         scatter = float(np.std(values, ddof=1)) / np.sqrt(n) if n > 1 else 0.0
         fit = float(np.sqrt(np.nanmean(error**2) / n)) if np.isfinite(error).any() else np.nan

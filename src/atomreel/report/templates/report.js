@@ -115,15 +115,18 @@
       const { n, x, y, species, score, error } = atoms(shown.frame);
       if (!n) return;
       const spacing = Math.sqrt(view.width * view.height / n) * at.factor;
-      const radius = Math.min(Math.max(spacing * 0.16, 1.1 * dot), 5 * dot);
+      const open = spacing > 13 * dot; // rings where there is room, so that the image stays visible
+      const radius = open ? Math.min(spacing * 0.3, 16 * dot) : Math.max(spacing * 0.16, 1.1 * dot);
       const mode = colourBy.value;
+      context.lineWidth = Math.min(Math.max(spacing / 14, 1.3 * dot), 2.2 * dot);
       for (let i = 0; i < n; i++) {
-        if (mode === "species") context.fillStyle = view.species[species[i]].colour;
-        else if (mode === "score") context.fillStyle = colourAt(luts.viridis, score[i] / 255);
-        else context.fillStyle = Number.isFinite(error[i]) ? colourAt(luts.viridis, error[i] / topError) : "#888";
+        let colour = view.species[species[i]].colour;
+        if (mode === "score") colour = colourAt(luts.viridis, score[i] / 255);
+        if (mode === "error") colour = Number.isFinite(error[i]) ? colourAt(luts.viridis, error[i] / topError) : "#888";
         context.beginPath();
-        context.arc(at.x(x[i]), at.y(y[i]), radius, 0, 7);
-        context.fill();
+        context.arc(at.x(x[i]), at.y(y[i]), radius, 0, 2 * Math.PI);
+        if (open) { context.strokeStyle = colour; context.stroke(); }
+        else { context.fillStyle = colour; context.fill(); }
       }
     }
 
@@ -347,10 +350,11 @@
         strip.style.background = ramp(lut);
         const ends = make("div", "ends");
         const unit = map.unit ? ` ${map.unit}` : "";
-        ends.append(make("span", "", map.low + unit));
-        if (map.note) ends.append(make("span", "", map.note));
+        ends.append(make("span", "", String(map.low).replace("-", "−") + unit));
+        if (map.low < 0) ends.append(make("span", "", "0"));
         ends.append(make("span", "", map.high + unit));
         box.append(strip, ends);
+        if (map.note) box.append(make("p", "error", map.note));
       }
       grid.append(box);
       return canvas;
