@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import threading
 import weakref
 import xml.etree.ElementTree as ET
@@ -67,10 +68,9 @@ class _Stack:
 def _stacks(tiff: Any, path: Path) -> list[_Stack]:
     """As the file describes itself, except where that hides frames: pages written one by one, cut-off ImageJ."""
     try:
-        series = list(tiff.series)
+        series = [] if _written_singly(tiff) else list(tiff.series)
     except Exception:  # cut-off ImageJ or OME files make tifffile raise anything
         series = []
-    kinds = {str(s.kind) for s in series}
     found = [
         _Stack(
             tuple(int(n) for n in s.shape),
@@ -85,8 +85,7 @@ def _stacks(tiff: Any, path: Path) -> list[_Stack]:
     ]
     if len(found) == 1:
         return [_uncut(tiff, found[0])]
-    written_singly = len({(s.shape, s.axes, s.dtype) for s in found}) == 1 and kinds <= {"shaped", "generic"}
-    if found and not written_singly:
+    if found:
         return found
     groups: dict[Any, list[Any]] = {}
     for page in tiff.pages:
@@ -96,6 +95,13 @@ def _stacks(tiff: Any, path: Path) -> list[_Stack]:
         for (shape, axes, dtype), same in groups.items()
         if dtype is not None
     ]
+
+
+def _written_singly(tiff: Any) -> bool:
+    """Whether tifffile wrote frame after frame: it would call each a series, and take 2 ms to say so."""
+    if not tiff.is_shaped or tiff.is_imagej or len(tiff.pages) < 2 or not tiff.pages[1].is_shaped:
+        return False
+    return all(json.loads(page.shaped_description)["shape"] == list(page.shape) for page in tiff.pages[:2])
 
 
 def _uncut(tiff: Any, stack: _Stack) -> _Stack:
