@@ -99,7 +99,9 @@ def random_tau(
         elif name == "centred":
             tau = complex(0.5, float(np.exp(rng.uniform(np.log(np.sqrt(3) / 2), np.log(2.2)))))
         else:
-            tau = complex(rng.uniform(0, 0.5), float(np.exp(rng.uniform(np.log(np.sqrt(3) / 2), np.log(2.3)))))
+            tau = complex(
+                rng.uniform(0, 0.5), float(np.exp(rng.uniform(np.log(np.sqrt(3) / 2), np.log(2.3))))
+            )
         if abs(tau) >= 1 - 1e-12 and margin[0] <= class_margin(name, tau) <= margin[1]:
             return tau
     raise InputError(f"no {name} lattice has a margin in {margin}; lattices of this class reach 0.005 to 0.4")
@@ -146,7 +148,8 @@ def _random_basis(rng: np.random.Generator) -> tuple[tuple[float, float, float],
         u, brightest = [(1 / 3, 1.0), (0.5, 0.75)][int(rng.integers(2))]
         return ((u, u, float(rng.uniform(0.1, brightest))),)
     return tuple(
-        (float(rng.uniform(0, 1)), float(rng.uniform(0, 1)), float(rng.uniform(0.1, 0.9))) for _ in range(kind)
+        (float(rng.uniform(0, 1)), float(rng.uniform(0, 1)), float(rng.uniform(0.1, 0.9)))
+        for _ in range(kind)
     )
 
 
@@ -174,9 +177,7 @@ def random_window(
     smallest = max(6.0, 0.9 / look.width)
     a = float(np.exp(rng.uniform(np.log(smallest), np.log(max(smallest, size / MIN_CELLS / abs(tau))))))
     image = lattice_image(tau, a=a, look=look, size=size, rng=rng)
-    return Window(
-        image, CLASSES.index(name), tau, a, class_margin(name, tau), look.disorder, look.counts
-    )
+    return Window(image, CLASSES.index(name), tau, a, class_margin(name, tau), look.disorder, look.counts)
 
 
 def lattice_image(
@@ -201,7 +202,11 @@ def lattice_image(
     inside = (z.real > -edge) & (z.imag > -edge) & (z.real < size + edge) & (z.imag < size + edge)
     z, h = z[inside], h[inside]
     z = z + look.disorder * a * (rng.standard_normal(z.size) + 1j * rng.standard_normal(z.size))
-    h = h * np.clip(1 + look.spread * rng.standard_normal(z.size), 0, None) * (rng.random(z.size) >= look.empty)
+    h = (
+        h
+        * np.clip(1 + look.spread * rng.standard_normal(z.size), 0, None)
+        * (rng.random(z.size) >= look.empty)
+    )
     if look.covered < 1:  # a straight edge: crystal on one side, nothing on the other
         direction = np.exp(1j * rng.uniform(0, 2 * np.pi))
         depth = ((z - size / 2 * (1 + 1j)) * np.conj(direction)).real

@@ -1,0 +1,274 @@
+"""Spots of a window's power spectrum and the reciprocal lattices that explain them, batched in torch.
+
+A reciprocal lattice is similar to its real one turned by 90°, so its reduced-basis point τ = z₂/z₁ (z: spot
+positions as complex numbers) is the lattice's own, up to a mirror image. Because τ is a holomorphic function of
+z₁ and z₂, position errors of the spots give one isotropic error of τ in the hyperbolic plane.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+import torch.nn.functional as F
+
+SIZE = 128  # px of a window
+PAD = 2  # bins per cycle of the window, so that maxima can be interpolated
+BINS = SIZE * PAD
+LEAST = 2.8 * PAD  # bins; four cells across a window put every spot further out
+EDGE = 4  # extra columns left of zero frequency
+PEAKS = 10
+NEAREST = torch.tensor([[1, 0], [0, 1], [1, 1], [1, -1]])
+ORDERS = torch.tensor(
+    NEAREST.tolist()
+    + [[2, 0], [0, 2], [2, 1], [2, -1], [1, 2], [1, -2], [2, 2], [2, -2]]
+    + [[3, 0], [0, 3], [3, 1], [3, -1], [1, 3], [1, -3], [3, 2], [3, -2], [2, 3], [2, -3], [3, 3], [3, -3]]
+)
+NOISE_LEVEL = 1.4  # of the pooled logarithm; a place with less speaks against a lattice that has a spot there
+FULL_LEVEL = 5.0  # a spot stronger than e⁵ times the floor says no more about where the lattice lies
+SPOT = 1.7  # log of the power over the floor from which a maximum counts as a spot
+
+
+@dataclass(frozen=True)
+class Lattices:
+    """Per window and candidate (N, K); lengths in cycles per window.
+
+    first, second: reduced reciprocal basis, complex (x + iy). sigma: error of τ, hyperbolic. misfit: root mean
+    square deviation of the spots from the lattice over that expected. score: evidence. strength: (N, K, 24)
+    log power over the floor at each of ORDERS.
+    """
+
+    first: torch.Tensor
+    second: torch.Tensor
+    sigma: torch.Tensor
+    misfit: torch.Tensor
+    score: torch.Tensor
+    strength: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Spots:
+    """The strongest maxima (N, PEAKS): complex positions [bins] and log power over the floor, strongest first."""
+
+    where: torch.Tensor
+    strength: torch.Tensor
+
+
+@cache
+def _taper(device: torch.device) -> torch.Tensor:
+    t = (torch.arange(SIZE, device=device) + 0.5) / SIZE
+    hann = torch.sin(torch.pi * t) ** 2
+    profile = torch.sin(torch.pi * t).sqrt() * hann.sqrt()
+    return profile[:, None] * profile
+
+
+@cache
+def _radius(device: torch.device, stride: int) -> torch.Tensor:
+    y = torch.fft.fftfreq(BINS, 1 / BINS, device=device)[::stride, None]
+    x = torch.arange(0, BINS // 2 + 1, stride, device=device)
+    return torch.hypot(y, x.float())
+
+
+def log_power(windows: torch.Tensor) -> torch.Tensor:
+    """(N, SIZE, SIZE) → (N, BINS, BINS/2+1) log of the power over the floor of its ring.
+
+    The floor is a geometric mean over the ring with what stands out held down: shot noise and the diffuse
+    scattering of disorder go into it, spots do not. A constant window gives zeros.
+    """
+    x = windows.float()
+    x = x - x.mean((1, 2), keepdim=True)
+    scale = x.square().mean((1, 2), keepdim=True).sqrt()
+    x = torch.where(scale > 0, x / scale.clamp_min(1e-30), torch.zeros_like(x)) * _taper(x.device)
+    power = torch.fft.rfft2(x, s=(BINS, BINS)).abs().square_()
+    logs = torch.log_(power.add_(1e-9))
+    rings = (_radius(x.device, PAD) / PAD).round().long()
+    count = torch.bincount(rings.flatten()).float()
+    coarse = logs[:, ::PAD, ::PAD].flatten(1)
+    flat = rings.flatten()
+    floor = torch.zeros(len(x), len(count), device=x.device).index_add_(1, flat, coarse) / count
+    for _ in range(2):
+        held = torch.minimum(coarse, floor[:, flat] + 1.5)
+        floor = torch.zeros_like(floor).index_add_(1, flat, held) / count
+    floor = F.avg_pool1d(F.pad(floor[:, None], (1, 1), mode="replicate"), 3, 1)[:, 0]
+    place = (_radius(x.device, 1) / PAD).clamp(max=len(count) - 1.001)
+    low = place.long()
+    share = place - low
+    smooth = floor[:, low.flatten()] * (1 - share.flatten()) + floor[:, low.flatten() + 1] * share.flatten()
+    return logs - smooth.view_as(logs) - 0.5772
+
+
+def _extended(logs: torch.Tensor) -> torch.Tensor:
+    """With EDGE columns of negative frequency on the left and wrapped rows, so that stencils never leave it."""
+    left = torch.roll(logs[:, :, 1 : EDGE + 1].flip(1, 2), 1, dims=1)
+    wide = torch.cat([left, logs], 2)
+    return torch.cat([wide[:, -EDGE:], wide, wide[:, :EDGE]], 1)
+
+
+def _gather(grid: torch.Tensor, y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """Values of an extended grid (N, H, W) at integer frequencies (N, …), conjugate-symmetric, cut at its rim."""
+    mirrored = x < 0
+    y, x = torch.where(mirrored, -y, y), torch.where(mirrored, -x, x)
+    half = BINS // 2
+    row = (y.clamp(-half, half - 1) % BINS) + EDGE
+    index = row * grid.shape[2] + x.clamp(max=half) + EDGE
+    return grid.flatten(1).gather(1, index.flatten(1)).view_as(index)
+
+
+def _vertex(grid: torch.Tensor, y: torch.Tensor, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Position (complex bins) and height of the parabola through a maximum and its four neighbours."""
+    centre = _gather(grid, y, x)
+    moves = []
+    for dy, dx in ((1, 0), (0, 1)):
+        before, after = _gather(grid, y - dy, x - dx), _gather(grid, y + dy, x + dx)
+        curve = (before - 2 * centre + after).clamp(max=-1e-3)
+        moves.append((0.5 * (before - after) / curve).clamp(-0.6, 0.6))
+    return torch.complex(x + moves[1], y + moves[0]), centre
+
+
+def find_spots(logs: torch.Tensor) -> Spots:
+    """The strongest maxima of the half plane, strongest first."""
+    grid = _extended(logs)
+    radius = _radius(logs.device, 1)
+    allowed = (radius >= LEAST) & (radius <= 0.94 * BINS / 2)
+    allowed[1 : BINS // 2, 0] = False  # each spot of the column x = 0 once
+    inner = torch.where(allowed, logs, -9.0)[:, :, : BINS // 2]
+    blocks = inner.reshape(len(logs), BINS // 4, 4, BINS // 8, 4)
+    _, which = blocks.amax((2, 4)).flatten(1).topk(4 * PEAKS, dim=1)
+    tiles = blocks.transpose(2, 3).flatten(3).flatten(1, 2)
+    place = tiles.gather(1, which[..., None].expand(-1, -1, 16)).argmax(-1)
+    y = which // (BINS // 8) * 4 + place // 4
+    x = which % (BINS // 8) * 4 + place % 4
+    y = torch.where(y >= BINS // 2, y - BINS, y)
+    dy, dx = _stencil(2, logs.device)
+    around = _gather(grid, y[..., None] + dy, x[..., None] + dx)
+    value = around[..., len(dy) // 2]
+    strength, order = torch.where(value >= around.amax(-1), value, -9.0).topk(PEAKS, dim=1)
+    where, _ = _vertex(grid, y.gather(1, order), x.gather(1, order))
+    return Spots(where, strength)
+
+
+def _stencil(reach: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Offsets (dy, dx) of a square neighbourhood, the centre in the middle of the list."""
+    steps = torch.arange(-reach, reach + 1, device=device)
+    dy, dx = torch.meshgrid(steps, steps, indexing="ij")
+    return dy.flatten(), dx.flatten()
+
+
+def _dilated(grid: torch.Tensor) -> torch.Tensor:
+    """Largest value of each 3 × 3 neighbourhood; the rim is left as it is."""
+    out = grid.clone()
+    rows = torch.maximum(torch.maximum(grid[:, :-2], grid[:, 1:-1]), grid[:, 2:])
+    out[:, 1:-1, 1:-1] = torch.maximum(torch.maximum(rows[..., :-2], rows[..., 1:-1]), rows[..., 2:])
+    return out
+
+
+def reduce_basis(first: torch.Tensor, second: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Gauss's reduction of complex bases: |first| ≤ |second|, 60° ≤ angle between them ≤ 90°."""
+    for _ in range(7):
+        swap = first.abs() > second.abs()
+        first, second = torch.where(swap, second, first), torch.where(swap, first, second)
+        along = (second * first.conj()).real / first.abs().square().clamp_min(1e-12)
+        second = second - along.round() * first
+    swap = first.abs() > second.abs()
+    first, second = torch.where(swap, second, first), torch.where(swap, first, second)
+    return first, torch.where((second * first.conj()).real < 0, -second, second)
+
+
+def _candidates(spots: Spots) -> tuple[torch.Tensor, torch.Tensor]:
+    """Bases that pairs of spots span, and the centred ones in which both spots are of second order."""
+    i, j = torch.triu_indices(PEAKS, PEAKS, 1, device=spots.where.device)
+    p, q = spots.where[:, i], spots.where[:, j]
+    first = torch.cat([p, (p + q) / 2], 1)
+    second = torch.cat([q, (p - q) / 2], 1)
+    return reduce_basis(first, second)
+
+
+def _evidence(
+    pooled: torch.Tensor, first: torch.Tensor, second: torch.Tensor, reach: torch.Tensor
+) -> torch.Tensor:
+    """Sum over the predicted spots nearer than `reach` of log power over what noise would have there."""
+    orders = ORDERS.to(first.device)
+    q = first[..., None] * orders[:, 0] + second[..., None] * orders[:, 1]
+    level = _gather(pooled, q.imag.round().long(), q.real.round().long()).clamp(-1, FULL_LEVEL)
+    total = torch.where(q.abs() <= reach[:, None, None], level - NOISE_LEVEL, 0.0).sum(-1)
+    area = (first.conj() * second).imag.abs()
+    sound = (first.abs() >= LEAST) & (area >= 0.5 * first.abs() * second.abs())
+    return torch.where(sound, total, -99.0)
+
+
+def _refine(
+    grid: torch.Tensor, first: torch.Tensor, second: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Weighted least squares of the spots near the predicted ones, nearest orders first.
+
+    Returns both vectors, the 2 × 2 covariance of (first, second) per coordinate as (N, K, 3), misfit, strengths.
+    """
+    orders = ORDERS.to(first.device)
+    dy, dx = _stencil(2, first.device)
+    for use in (4, 12, 24, 24):
+        h, k = orders[:use, 0].float(), orders[:use, 1].float()
+        q = first[..., None] * h + second[..., None] * k
+        y, x = q.imag.round().long(), q.real.round().long()
+        around = _gather(grid, y[..., None] + dy, x[..., None] + dx)
+        # a little preference for the place that was predicted, against neighbouring noise
+        miss = (torch.complex((x[..., None] + dx).float(), (y[..., None] + dy).float()) - q[..., None]).abs()
+        best = (around - 0.15 * miss.square()).argmax(-1)
+        spot, level = _vertex(grid, y + dy[best], x + dx[best])
+        inside = (q.abs() >= LEAST) & (q.abs() <= 0.94 * BINS / 2)
+        variance = torch.exp(-level) + 4e-4  # what noise and what interpolation do
+        weight = torch.sigmoid((level - SPOT) / 0.3) * inside / variance
+        weight = weight + 1e-6
+        saa, sab, sbb = (weight * h * h).sum(-1), (weight * h * k).sum(-1), (weight * k * k).sum(-1)
+        det = (saa * sbb - sab * sab).clamp_min(1e-12)
+        ra, rb = (weight * h * (spot - q)).sum(-1), (weight * k * (spot - q)).sum(-1)
+        first = first + _held((sbb * ra - sab * rb) / det)
+        second = second + _held((saa * rb - sab * ra) / det)
+    miss = spot - first[..., None] * h - second[..., None] * k
+    used = torch.sigmoid((level - SPOT) / 0.3) * inside
+    chi2 = (used / variance * miss.abs().square()).sum(-1) / (used.sum(-1) - 2).clamp_min(0.5) / 2
+    covariance = torch.stack([sbb, -sab, saa], -1) / det[..., None]
+    return first, second, covariance, chi2.sqrt(), level
+
+
+def _held(move: torch.Tensor) -> torch.Tensor:
+    """A correction of at most two bins."""
+    return move * (2 / move.abs().clamp_min(2.0))
+
+
+def fit_lattices(logs: torch.Tensor, spots: Spots, *, candidates: int = 2) -> Lattices:
+    """The lattices that explain the spots best; each differs from the better ones."""
+    grid = _extended(logs)
+    pooled = _dilated(grid)
+    far = torch.where(spots.strength > 2.7, spots.where.abs(), 0.0).amax(1)
+    reach = (1.15 * far).clamp_min(8 * PAD)
+    p, q = _candidates(spots)
+    score = _evidence(pooled, p, q, reach)
+    kept = []
+    for _ in range(candidates):
+        value, which = score.max(1, keepdim=True)
+        a, b = p.gather(1, which), q.gather(1, which)
+        kept.append((a, b, value))
+        score = torch.where(_same(a, b, p, q), -99.0, score)
+    first, second, value = (torch.cat(parts, 1) for parts in zip(*kept, strict=True))
+    first, second, covariance, misfit, strength = _refine(grid, first, second)
+    first = torch.where(first.abs() < 1, torch.ones_like(first), first)  # nothing there: any lattice will do
+    second = torch.where((first.conj() * second).imag.abs() < 1, first * 1j, second)
+    shape = second / first
+    spread = (
+        covariance[..., 2] - 2 * shape.real * covariance[..., 1] + shape.abs().square() * covariance[..., 0]
+    )
+    sigma = spread.clamp_min(1e-10).sqrt() / (first.abs() * shape.imag.abs()).clamp_min(1e-3)
+    first, second = reduce_basis(first, second)
+    return Lattices(first / PAD, second / PAD, sigma, misfit, value, strength)
+
+
+def _same(a: torch.Tensor, b: torch.Tensor, p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
+    """Whether bases (p, q) span the lattice of (a, b) within a tenth of its cell."""
+    area = (a.conj() * b).imag
+    area = torch.where(area.abs() < 1e-6, torch.full_like(area, 1e-6), area)
+    integer = torch.ones_like(p.real, dtype=torch.bool)
+    for z in (p, q):
+        for index in ((z * b.conj()).imag / -area, (z * a.conj()).imag / area):
+            integer = integer & ((index - index.round()).abs() < 0.12)
+    return integer & (((p.conj() * q).imag.abs() / area.abs() - 1).abs() < 0.15)
