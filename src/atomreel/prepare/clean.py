@@ -257,7 +257,7 @@ def _sample(frame: FloatArray) -> FloatArray:
 
 def _bar_height(data: FloatArray) -> int:
     """Height of a bar at the start of `data` (row 0 is the edge of the picture), or 0."""
-    height, width = data.shape
+    height = data.shape[0]
     span = float(data.max() - data.min())
     if span <= 0:
         return 0

@@ -101,7 +101,7 @@ def advance(
         lost = replace(state, count=state.count + 1)
         radius = _radius(data.shape, max_shift)
         return lost, {**_row(state.last, found=0.0), "dy_err": radius, "dx_err": radius, "ambiguity": 1.0}
-    drift = state.anchor + (shift.dy, shift.dx)
+    drift = state.anchor + np.array([shift.dy, shift.dx])
     step, surprise = drift - state.last, float(np.hypot(*(drift - expected)))
     moved = _absorb(state, data, drift)
     rate = 1.0 / min(state.count, 4)
