@@ -86,9 +86,11 @@ def test_absent_and_forbidden_files(tmp_path, path, monkeypatch):
     def forbidden(*args, **kwargs):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(type(path), "open", forbidden)
-    with pytest.raises(InputError, match=r"cannot be opened \(Permission denied\)"):
-        open_movie(path)
+    for call in ("open", "exists"):
+        with monkeypatch.context() as patch:
+            patch.setattr(type(path), call, forbidden)
+            with pytest.raises(InputError, match=r"cannot be opened \(Permission denied\)"):
+                open_movie(path)
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,31 @@ def test_imagej_scale_and_interval(tmp_path, stack):
     assert "ImageJ" in movie.sources["times"]
 
 
+def test_microscope_tags_of_a_maker(tmp_path, stack):
+    """FEI/Thermo: an INI text in tag 34682, pixel size in m."""
+    about = (
+        "[Beam]\nHV=80000\n[Scan]\nPixelWidth=2.5e-11\nPixelHeight=2.5e-11\nDwelltime=1e-05\n"
+        "HorFieldsize=6e-10\n[EScan]\nDwell=1e-05\n[Stage]\nStageX=0\nStageY=0\nStageZ=0\nStageR=0\nStageT=0\n"
+    )
+    tifffile.imwrite(
+        tmp_path / "f.tif",
+        stack[0],
+        photometric="minisblack",
+        metadata=None,
+        extratags=[(34682, 2, 0, about, True)],
+    )
+    movie = open_movie(tmp_path / "f.tif")
+    assert movie.pixel == pytest.approx((0.25, 0.25))
+    assert "maker" in movie.sources["pixel"]
+
+
+def test_plain_resolution_tags_count_only_when_atomic(tmp_path, stack):
+    tifffile.imwrite(tmp_path / "p.tif", stack[0], resolution=(5e8, 4e8), resolutionunit="CENTIMETER")
+    assert open_movie(tmp_path / "p.tif").pixel == pytest.approx((0.25, 0.2))
+    tifffile.imwrite(tmp_path / "d.tif", stack[0], resolution=(300, 300), resolutionunit="INCH")
+    assert open_movie(tmp_path / "d.tif").pixel is None
+
+
 def test_ome_scale_interval_and_channels(tmp_path, stack):
     path = tmp_path / "a.ome.tif"
     two = np.stack([stack, stack + 1], axis=1)

@@ -31,7 +31,7 @@ def read_npy(path: Path) -> list[Source]:
     if 0 in shape or not shape:
         return [from_array(path.stem, np.empty(shape, dtype), where=path.name)]
     array = np.memmap(path, dtype, "r", offset, shape, "F" if order else "C")
-    return [from_array(path.stem, array, where=path.name, notices=notices)]
+    return [from_array(path.stem, array, where=path.name, facts={"notices": notices})]
 
 
 def _header(stream: Any, version: tuple[int, int]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:

@@ -45,7 +45,7 @@ def read(path: Path) -> list[Source]:
     images = values[: whole * nx * ny].reshape(whole, ny, nx)
     facts = _facts(head, nx, ny, notices)
     return [
-        from_array(name, image, where=path.name, minor=bool(image.min() == image.max()), **facts)
+        from_array(name, image, where=path.name, minor=bool(image.min() == image.max()), facts=facts)
         for name, image in zip(_names(head, count), images, strict=False)
     ]
 

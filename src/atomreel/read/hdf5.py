@@ -62,7 +62,7 @@ def _generic(file: Any, path: Path) -> list[Source]:
     for item in arrays:
         about = {**texts, **dict(file.attrs), **dict(item.attrs)}
         about |= _json(about.get("metadata"))
-        source = from_array(item.name.strip("/"), item, where=path.name, **_facts(about, item.shape))
+        source = from_array(item.name.strip("/"), item, where=path.name, facts=_facts(about, item.shape))
         found.append(source)
     if not any(s.frames for s in found):
         file.close()

@@ -39,7 +39,7 @@ def read(path: Path) -> list[Source]:
     if len(layers) == 1:
         names = [title]
     return [
-        from_array(name, layer.T[:: -1 if up else 1], where=path.name, **facts)
+        from_array(name, layer.T[:: -1 if up else 1], where=path.name, facts=facts)
         for name, layer in zip(names, layers, strict=True)
     ]
 

@@ -134,7 +134,11 @@ def _sources(path: Path) -> tuple[list[Source], list[str]]:
 
 def _reader(path: Path) -> tuple[Reader, list[str]]:
     """By content first, then by name, so that a wrong ending does no harm."""
-    if not path.exists():
+    try:
+        there = path.exists()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be opened ({error.strerror}); check its permissions") from error
+    if not there:
         raise InputError(f"{path}: no such file")
     suffix = path.suffix.lower()
     head = b""

@@ -155,10 +155,16 @@ def to_grey(frame: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return frame.astype(np.uint8) if frame.dtype == bool else frame
 
 
-def from_array(name: str, array: Any, *, where: str, **facts: Any) -> Source:
-    """A Source from anything with `shape`, `dtype` and lazy indexing: (Y, X), (T, Y, X), colour last, ones squeezed."""
+def from_array(
+    name: str, array: Any, *, where: str, facts: Mapping[str, Any] | None = None, minor: bool = False
+) -> Source:
+    """A Source from anything with `shape`, `dtype` and lazy indexing: (Y, X), (T, Y, X), colour last, ones squeezed.
+
+    facts: fields of Source that the file states (pixel, times, sources, notices …).
+    """
     shape, dtype = tuple(int(n) for n in array.shape), np.dtype(array.dtype)
-    notices = list(facts.pop("notices", ()))
+    known = dict(facts or {})
+    notices = list(known.pop("notices", ()))
     kind, lead, size, colour = sort_out(shape, dtype)
     frames: Frames | None = None
     if kind in ("image", "movie"):
@@ -171,7 +177,7 @@ def from_array(name: str, array: Any, *, where: str, **facts: Any) -> Source:
             return frame if colour else frame.reshape(size)
 
         frames = LazyFrames(int(np.prod(lead)) if lead else 1, read, where)
-    return Source(name, shape, str(dtype), kind, frames, size, notices=tuple(notices), **facts)
+    return Source(name, shape, str(dtype), kind, frames, size, notices=tuple(notices), minor=minor, **known)
 
 
 def sort_out(

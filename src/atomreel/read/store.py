@@ -38,7 +38,9 @@ def _walk(group: Any, prefix: str, path: Path, found: list[Source]) -> None:
     if scales:
         level = scales[0]["datasets"][0]
         facts = _ome(scales[0], level)
-        found.append(from_array(f"{prefix}{level['path']}", group[level["path"]], where=path.name, **facts))
+        found.append(
+            from_array(f"{prefix}{level['path']}", group[level["path"]], where=path.name, facts=facts)
+        )
         return
     for name, item in sorted(group.members()):
         if len(found) >= MAX_ARRAYS:
@@ -64,7 +66,7 @@ def _source(name: str, array: Any, above: dict[str, Any], path: Path) -> Source:
         facts["times"], facts["sources"]["times"] = times, "Zarr attribute times_s"
     if about.get("modality") in ("stem", "hrtem", "stm"):
         facts["modality"], facts["sources"]["modality"] = about["modality"], "Zarr attribute modality"
-    return from_array(name, array, where=path.name, **facts)
+    return from_array(name, array, where=path.name, facts=facts)
 
 
 def _ome(scales: dict[str, Any], level: dict[str, Any]) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def read(path: Path) -> list[Source]:
         stored: npt.NDArray[Any] = np.memmap(path, dtype, "r", start + number * step, (ny, nx))
         turned = stored[:: -1 if up else 1, :: -1 if direction == "backward" else 1]
         flat = bool(turned.min() == turned.max())  # Z in constant-height mode
-        found.append(from_array(f"{name} {direction}", turned, where=path.name, minor=flat, **facts))
+        found.append(from_array(f"{name} {direction}", turned, where=path.name, minor=flat, facts=facts))
     return found
 
 
