@@ -4,7 +4,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check docs yardstick results clean
+SETS ?= ../shared/data/yardstick
+
+.PHONY: demo test check docs yardstick peers results clean
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "atomreel needs Python 3.11 or newer; got $$($(PYTHON) --version). Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
@@ -30,6 +32,9 @@ docs: $(STAMP)
 
 yardstick: $(STAMP)     ## run and score the simulated sets with known truth
 	$(BIN)/python benchmarks/score.py
+
+peers: $(STAMP)         ## the same set by AtomAI, atomap, trackpy and blob_log, in environments of their own
+	$(BIN)/python benchmarks/peers/compare.py $(SETS)/Y1_columns/images $(SETS)/Y1_columns/truth.parquet $(SETS)/../../yardstick out/peers-run
 
 results: $(STAMP)       ## regenerate docs/results.md
 	$(BIN)/python benchmarks/results.py

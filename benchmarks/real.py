@@ -49,7 +49,9 @@ def walk(run: Path) -> dict[str, Any]:
     return {
         "labelled_frames": len(labels),
         "found_within_0.5_A": hits / len(labels),
-        "frames_in_main_track": float((pd.Series(ids) == main.iloc[0]).sum() / len(labels)) if len(main) else 0.0,
+        "frames_in_main_track": float((pd.Series(ids) == main.iloc[0]).sum() / len(labels))
+        if len(main)
+        else 0.0,
         "tracks_that_touch_the_label": len(set(ids)),
         "false_per_ten_frames": 10 * false / len(labels),
         "mean_class": str(fractions.idxmax()).removeprefix("mean_"),
@@ -61,7 +63,11 @@ def boundary(run: Path) -> dict[str, Any]:
     """Columns of the 4 nm graphene boundary image against the 611 labelled ones."""
     labels = np.load(REAL / "graphene-stem-boundary" / "G-GrainBoundary-4nm-coord.npy")
     atoms = pd.read_parquet(run / "atoms.parquet")
-    yx = labels[:, [1, 0]] if _matches(labels[:, [1, 0]], atoms) > _matches(labels[:, :2], atoms) else labels[:, :2]
+    yx = (
+        labels[:, [1, 0]]
+        if _matches(labels[:, [1, 0]], atoms) > _matches(labels[:, :2], atoms)
+        else labels[:, :2]
+    )
     return {"labelled": len(labels), "found": len(atoms), "labels_with_a_column_nearby": _matches(yx, atoms)}
 
 
@@ -101,14 +107,18 @@ def summary(run: Path) -> dict[str, Any]:
         "frames": int(atoms.frame.nunique()),
         "columns": len(atoms),
         "median_error_px": float(np.nanmedian(atoms[["y_err", "x_err"]])) if len(atoms) else None,
-        "species": {str(k): int(v) for k, v in atoms.species.value_counts().items()} if "species" in atoms else {},
+        "species": {str(k): int(v) for k, v in atoms.species.value_counts().items()}
+        if "species" in atoms
+        else {},
     }
     if (run / "lattice.parquet").exists():
         lattice = pd.read_parquet(run / "lattice.parquet")
         found["lattice"] = lattice.drop(columns="frame").iloc[0].to_dict() if len(lattice) else None
     if (run / "symmetry.zarr").exists():
         group = zarr.open_group(run / "symmetry.zarr", mode="r")
-        found["symmetry"] = {k[2:]: float(np.nanmean(group[k][:])) for k in group.array_keys() if k.startswith("p_")}
+        found["symmetry"] = {
+            k[2:]: float(np.nanmean(group[k][:])) for k in group.array_keys() if k.startswith("p_")
+        }
     return found
 
 

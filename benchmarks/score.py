@@ -1,7 +1,7 @@
 """`make yardstick`: run every public yardstick set that is at hand and print what its scorer says.
 
 ATOMREEL_DATA names the folder that holds `yardstick/` (data); the scorers lie in `../yardstick` of it.
-Results go to out/yardstick/SET.json, from which docs/results.md is made.
+Scores go to benchmarks/measured/SET.json, from which docs/results.md is made.
 """
 
 from __future__ import annotations
@@ -16,10 +16,18 @@ ROOT = Path(__file__).parents[1]
 DATA = Path(os.environ.get("ATOMREEL_DATA", ROOT.parent / "shared" / "data")).resolve()
 SCORERS = DATA.parent / "yardstick"
 OUT = ROOT / "out" / "yardstick"
+MEASURED = ROOT / "benchmarks" / "measured"
 
 
 def score(scorer: str, truth: Path, found: Path, name: str) -> None:
-    command = [sys.executable, str(SCORERS / scorer), str(truth), str(found), "--json", str(OUT / f"{name}.json")]
+    command = [
+        sys.executable,
+        str(SCORERS / scorer),
+        str(truth),
+        str(found),
+        "--json",
+        str(MEASURED / f"{name}.json"),
+    ]
     subprocess.run(command, check=True)
 
 
@@ -41,7 +49,12 @@ def main() -> None:
         else:
             truth = sets / "Y2_bravais"
             score("score_bravais.py", truth / "lattices_truth.parquet", out / "probs.csv", name)
-            score("score_bravais.py", truth / "transition_truth.parquet", out / "probs_transition.csv", "transition")
+            score(
+                "score_bravais.py",
+                truth / "transition_truth.parquet",
+                out / "probs_transition.csv",
+                "transition",
+            )
 
 
 if __name__ == "__main__":

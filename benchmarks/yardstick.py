@@ -32,8 +32,9 @@ def columns(source: Path, out: Path) -> Path:
 
 
 def bravais(source: Path, out: Path) -> Path:
-    """probs.csv: frame, p_square … p_noise. The stack is the TIFF that holds the pictures; others get their own file."""
+    """probs.csv: frame, p_square … p_noise, of the TIFF (`lattices.tif` where there are several; others get their own)."""
     stacks = sorted(p for p in source.iterdir() if p.suffix.lower() in (".tif", ".tiff"))
+    stacks.sort(key=lambda p: p.stem != "lattices")
     if not stacks:
         raise SystemExit(f"{source}: no TIFF here")
     for stack in stacks:
@@ -48,7 +49,9 @@ SETS = {"columns": columns, "bravais": bravais}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("set", choices=sorted(SETS))
     parser.add_argument("input", type=Path)
     parser.add_argument("out", type=Path)

@@ -12,6 +12,7 @@ import json
 import sys
 import time
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -40,13 +41,25 @@ def train(file: str, minutes: float):
     model = aoi.models.Segmentor(nb_classes=1)
     cycles, start = 0, time.perf_counter()
     model.fit(
-        images[:cut], masks[:cut], images[cut:], masks[cut:], training_cycles=20, compute_accuracy=False, swa=False
+        images[:cut],
+        masks[:cut],
+        images[cut:],
+        masks[cut:],
+        training_cycles=20,
+        compute_accuracy=False,
+        swa=False,
     )
     per_cycle = (time.perf_counter() - start) / 20
     cycles = max(1, int((minutes * 60 - per_cycle * 20) / per_cycle))
     print(f"{per_cycle:.2f} s per cycle, {cycles} cycles", flush=True)
     model.fit(
-        images[:cut], masks[:cut], images[cut:], masks[cut:], training_cycles=cycles, compute_accuracy=False, swa=True
+        images[:cut],
+        masks[:cut],
+        images[cut:],
+        masks[cut:],
+        training_cycles=cycles,
+        compute_accuracy=False,
+        swa=True,
     )
     return model
 
@@ -61,7 +74,9 @@ def predict(model, job: dict, nn_train: float) -> pd.DataFrame:
     for threshold in (0.2, 0.3, 0.4, 0.5, 0.6, 0.7):
         _, coordinates = model.predict(scaled, thresh=threshold, verbose=False)
         found = np.asarray(coordinates[0], float).reshape(-1, 3)[:, :2]
-        rows.append(pd.DataFrame({"y": found[:, 0] / factor, "x": found[:, 1] / factor, "strength": threshold}))
+        rows.append(
+            pd.DataFrame({"y": found[:, 0] / factor, "x": found[:, 1] / factor, "strength": threshold})
+        )
     return pd.concat(rows).assign(file=job["file"], peer="AtomAI", seconds=(time.perf_counter() - start) / 6)
 
 
@@ -69,8 +84,7 @@ def main(train_file: str, jobs_file: str, out: str, minutes: str) -> None:
     warnings.simplefilter("ignore")
     model = train(train_file, float(minutes))
     nn_train = float(np.load(train_file)["nn_px"])
-    with open(jobs_file) as stream:
-        jobs = json.load(stream)
+    jobs = json.loads(Path(jobs_file).read_text())
     pd.concat([predict(model, job, nn_train) for job in jobs]).to_parquet(out)
 
 

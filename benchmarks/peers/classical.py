@@ -12,6 +12,7 @@ import json
 import sys
 import time
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -66,7 +67,7 @@ METHODS = {"blob_log": blob_log, "trackpy": trackpy, "atomap": atomap}
 def main(jobs_file: str, out: str) -> None:
     warnings.simplefilter("ignore")
     rows = []
-    for job in json.load(open(jobs_file)):
+    for job in json.loads(Path(jobs_file).read_text()):
         image = prepared(job)
         for name, method in METHODS.items():
             start = time.perf_counter()

@@ -63,8 +63,9 @@ def make_jobs(source: Path, truth: pd.DataFrame, out: Path) -> list[dict[str, An
 
 def make_training(out: Path, count: int) -> Path:
     """Simulated images of atomreel's own training distribution, 128², spacing 10 px, with discs of 0.25 nn as masks."""
-    from atomreel.simulate.sample import random_image
     from scipy.ndimage import zoom
+
+    from atomreel.simulate.sample import random_image
 
     rng = np.random.default_rng(20261120)
     images, masks = [], []
@@ -88,7 +89,11 @@ def make_training(out: Path, count: int) -> Path:
 def best(found: pd.DataFrame, truth: pd.DataFrame, score: Any) -> dict[str, Any]:
     """Best single threshold over the set and best per image, by F1. AtomAI's sweep is over whole predictions."""
     name = found.peer.iloc[0]
-    at = sorted(found.strength.unique()) if name == "AtomAI" else found.strength.quantile(np.linspace(0, 0.95, 20))
+    at = (
+        sorted(found.strength.unique())
+        if name == "AtomAI"
+        else found.strength.quantile(np.linspace(0, 0.95, 20))
+    )
 
     def cut(table: pd.DataFrame, level: float) -> pd.DataFrame:
         return table[table.strength == level] if name == "AtomAI" else table[table.strength >= level]
@@ -108,7 +113,9 @@ def best(found: pd.DataFrame, truth: pd.DataFrame, score: Any) -> dict[str, Any]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     for name in ("input", "truth", "scorer", "out"):
         parser.add_argument(name, type=Path)
     parser.add_argument("--minutes", type=float, default=20)
@@ -131,7 +138,7 @@ def main() -> None:
     found = pd.concat([pd.read_parquet(t) for t in tables.values()])
     found["image"] = [Path(f).stem for f in found.file]
     result = {name: best(rows, truth, score) for name, rows in found.groupby("peer")}
-    (given.out / "peers.json").write_text(json.dumps(result, indent=1))
+    (HERE.parent / "measured" / "peers.json").write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps({k: v["one_threshold"]["f1"] for k, v in result.items()}, indent=1))
 
 

@@ -25,7 +25,9 @@ def diagnose() -> dict[str, str]:
     rows = versions()
     rows["platform"] = platform.platform()
     rows["cores"] = f"{os.cpu_count()} ({torch.get_num_threads()} used by torch)"
-    rows["bfloat16"] = "native" if torch.backends.mkldnn.is_available() and _bf16() else "not native: float32 is used"
+    rows["bfloat16"] = (
+        "native" if torch.backends.mkldnn.is_available() and _bf16() else "not native: float32 is used"
+    )
     rows["accelerator"] = torch.cuda.get_device_name() if torch.cuda.is_available() else "none (CPU)"
     rows["models"] = ", ".join(model_names())
     for name, extra in OPTIONAL.items():

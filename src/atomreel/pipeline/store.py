@@ -46,6 +46,12 @@ def read_arrays(run: RunFolder, number: int, *names: str) -> dict[str, npt.NDArr
         return {name: data[name] for name in names if name in data}
 
 
+def read_group(run: RunFolder, number: int, group: str) -> dict[str, npt.NDArray[Any]]:
+    """The chunk's arrays `group/NAME`, by NAME."""
+    with np.load(run.chunk(number) / "arrays.npz", allow_pickle=False) as data:
+        return {key.partition("/")[2]: data[key] for key in data.files if key.startswith(f"{group}/")}
+
+
 def join_table(run: RunFolder, name: str, chunks: int) -> Path:
     """Chunks → RUN/name.parquet, one row group per chunk, so that memory does not grow with the movie."""
     import pyarrow as pa
@@ -53,7 +59,9 @@ def join_table(run: RunFolder, name: str, chunks: int) -> Path:
 
     target = run.path / f"{name}.parquet"
     files = [run.chunk(k) / f"{name}.parquet" for k in range(chunks)]
-    schema = pa.unify_schemas([pq.read_schema(file).remove_metadata() for file in files], promote_options="permissive")
+    schema = pa.unify_schemas(
+        [pq.read_schema(file).remove_metadata() for file in files], promote_options="permissive"
+    )
     about = {"format": f"atomreel-{name}", "version": str(FORMAT_VERSION)}
     with atomic(target) as part, pq.ParquetWriter(part, schema.with_metadata(about)) as writer:
         for file in files:
@@ -72,7 +80,9 @@ def table_chunks(run: RunFolder, name: str, chunks: int) -> Iterator[pd.DataFram
         yield pd.read_parquet(file) if file.exists() else empty_table(name)
 
 
-def join_maps(run: RunFolder, name: str, chunks: int, *, frames: int, attrs: Mapping[str, Any]) -> Path | None:
+def join_maps(
+    run: RunFolder, name: str, chunks: int, *, frames: int, attrs: Mapping[str, Any]
+) -> Path | None:
     """Arrays `name/MAP` (n, Gy, Gx) of the chunks → RUN/name.zarr with MAP (T, Gy, Gx); None where there are none."""
     import zarr
 
@@ -82,10 +92,13 @@ def join_maps(run: RunFolder, name: str, chunks: int, *, frames: int, attrs: Map
         return None
     target = run.path / f"{name}.zarr"
     with atomic_folder(target) as part:
-        group = zarr.open_group(part, mode="w", attributes={**_head(name), **attrs})
+        group = zarr.open_group(part, mode="w", attributes={**head(name), **attrs})
         stores = {
             key: group.create_array(
-                key.partition("/")[2], shape=(frames, *shape), chunks=(min(frames, 64), *shape), dtype="float32"
+                key.partition("/")[2],
+                shape=(frames, *shape),
+                chunks=(min(frames, 64), *shape),
+                dtype="float32",
             )
             for key, shape in maps.items()
         }
@@ -103,10 +116,11 @@ def write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]], *, attrs: M
     import zarr
 
     with atomic_folder(path) as part:
-        group = zarr.open_group(part, mode="w", attributes={**_head(path.stem), **attrs})
+        group = zarr.open_group(part, mode="w", attributes={**head(path.stem), **attrs})
         for name, values in arrays.items():
             group.create_array(name, data=np.ascontiguousarray(values))
 
 
-def _head(name: str) -> dict[str, Any]:
+def head(name: str) -> dict[str, Any]:
+    """Attributes that every store of a Run begins with."""
     return {"format": f"atomreel-{name}", "version": FORMAT_VERSION}

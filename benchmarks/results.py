@@ -1,0 +1,186 @@
+"""Write docs/results.md from the measured figures: `make results`.
+
+    python benchmarks/results.py [--measure NAME…]
+
+Each measurement is a command of its own that leaves benchmarks/measured/NAME.json; `--measure` runs it again
+first. What a person saw, and what limits a figure, stands in benchmarks/remarks.toml.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+MEASURED = HERE / "measured"
+REMARKS = tomllib.loads((HERE / "remarks.toml").read_text(encoding="utf-8"))
+COMMANDS = {
+    "yardstick": "make yardstick",
+    "peers": "make peers",
+    "real": "python benchmarks/real.py out/real",
+    "simulate": "python benchmarks/bench_simulate.py --json benchmarks/measured/simulate.json",
+    "memory": "python benchmarks/bench_memory.py",
+    "demo": "make demo",
+}
+
+Row = tuple[str, str, str, str, str]
+
+
+def measured(name: str) -> dict[str, Any]:
+    file = MEASURED / f"{name}.json"
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+
+
+def verdict(met: bool | None) -> str:
+    return {True: "met", False: "**not met**", None: "–"}[met]
+
+
+def row(name: str, target: str, figure: str, met: bool | None) -> str:
+    remark = REMARKS.get(name, "")
+    return f"| {name} | {target} | {figure} | {verdict(met)} | {remark} |"
+
+
+def chain() -> Iterator[str]:
+    """The figures that the first chain names."""
+    yield "| what | target | figure | | what limits it |\n|---|---|---|---|---|"
+    walk = measured("real").get("si-graphene-walk", {})
+    if "found_within_0.5_A" in walk:
+        hits, false, main = (
+            walk["found_within_0.5_A"],
+            walk["false_per_ten_frames"],
+            walk["frames_in_main_track"],
+        )
+        yield row("Si walk: found within 0.5 Å", "≥ 0.95 of labelled frames", f"{hits:.3f}", hits >= 0.95)
+        tracks = walk["tracks_that_touch_the_label"]
+        yield row("Si walk: one track", "1", f"{tracks} ({main:.2f} of frames in the longest)", tracks == 1)
+        yield row("Si walk: false Si", "≤ 1 per ten frames", f"{false:.2f}", false <= 1)
+        kind = f"{walk['mean_class']} ({walk['mean_class_fraction']:.2f})"
+        yield row("Si walk: mean class", "hexagonal", kind, walk["mean_class"] == "hexagonal")
+    boundary = measured("real").get("graphene-stem-boundary 4 nm", {})
+    if "labelled" in boundary:
+        off = boundary["found"] / boundary["labelled"] - 1
+        figure = f"{boundary['found']} ({100 * off:+.1f} %)"
+        yield row(
+            "graphene-stem-boundary, columns", f"{boundary['labelled']} ± 5 %", figure, abs(off) <= 0.05
+        )
+    speed = measured("simulate")
+    if speed:
+        rate = speed["images_per_s"]
+        yield row("simulation of 256² STEM, 2 cores", "≥ 100 images/s", f"{rate:.0f} images/s", rate >= 100)
+    memory = measured("memory")
+    if memory:
+        more = memory["more_MiB"]
+        yield row("5,000 against 50 frames of 128²", "< 1 GiB more", f"{more:.0f} MiB more", more < 1024)
+    demo = measured("demo")
+    if demo:
+        yield row(
+            "make demo, after the install", "< 180 s", f"{demo['seconds']:.0f} s", demo["seconds"] < 180
+        )
+    size = (
+        sum(f.stat().st_size for f in (ROOT / "src" / "atomreel" / "models").rglob("*") if f.is_file())
+        / 2**20
+    )
+    yield row("shipped models, together", "≤ 15 MB", f"{size:.1f} MB", size <= 15)
+
+
+def columns() -> Iterator[str]:
+    """The yardstick's columns table, atomreel beside its peers."""
+    ours = measured("columns")
+    if not ours:
+        return
+    names = [*ours["family"]]
+    peers = measured("peers")
+    yield "| | pooled F1 | precision | recall | recall, measurable | median error / bound | species | within 1σ | within 2σ |"
+    yield "|" + "---|" * 9
+    o = ours["overall"]
+    keys = (
+        "f1",
+        "precision",
+        "recall",
+        "recall_measurable",
+        "err_over_bound",
+        "species_accuracy",
+        "within_1sigma",
+        "within_2sigma",
+    )
+    yield "| **atomreel**, told nothing | " + " | ".join(f"{o.get(k, float('nan')):.3f}" for k in keys) + " |"
+    for name, peer in peers.items():
+        for label, which in (("one threshold", "one_threshold"), ("best per image", "per_image_threshold")):
+            values = (peer[which].get(k) for k in keys)
+            cells = " | ".join("–" if v is None else f"{v:.3f}" for v in values)
+            yield f"| {name}, {label} | {cells} |"
+    yield "\nF1 per family (peers: best threshold for every single image):\n"
+    yield "| family | atomreel | " + " | ".join(peers) + " |"
+    yield "|" + "---|" * (2 + len(peers))
+    for name in names:
+        cells = [
+            f"{ours['family'][name]['f1']:.3f}",
+            *(f"{peer['family'][name]:.3f}" for peer in peers.values()),
+        ]
+        yield f"| {name} | " + " | ".join(cells) + " |"
+
+
+def bravais() -> Iterator[str]:
+    ours = measured("bravais")
+    if not ours:
+        return
+    keys = ("accuracy", "top2", "ece", "ece_if_calibrated", "ece_excess", "brier", "nll")
+    yield "| | " + " | ".join(keys) + " |"
+    yield "|" + "---|" * (1 + len(keys))
+    yield "| atomreel | " + " | ".join(f"{ours[k]:.4f}" for k in keys) + " |"
+    for table in ours["by"]:
+        parts = ", ".join(f"{r['range']}: {r['accuracy']:.3f} (n {r['n']})" for r in ours["by"][table])
+        yield f"\nAccuracy by {table}: {parts}."
+
+
+def real() -> Iterator[str]:
+    yield "| file | frames | columns | median 1σ [px] | s | what is right and what is not |\n|---|---|---|---|---|---|"
+    for name, run in measured("real").items():
+        error = run.get("median_error_px")
+        shown = "–" if error is None else f"{error:.3f}"
+        numbers = f"{run.get('frames', '–')} | {run.get('columns', '–')} | {shown} | {run['seconds']:.0f}"
+        yield f"| {name} | {numbers} | {REMARKS.get(name, '')} |"
+
+
+SECTIONS: dict[str, Callable[[], Iterator[str]]] = {
+    "The chain": chain,
+    "Yardstick: columns": columns,
+    "Yardstick: Bravais classes": bravais,
+    "Real images": real,
+}
+
+
+def page() -> str:
+    lines = [
+        "# Results",
+        "",
+        "Made by `make results`; every figure is measured by one of these commands:",
+        "",
+    ]
+    lines += [f"- {name}: `{command}`" for name, command in COMMANDS.items()]
+    lines += ["", REMARKS.get("machine", "")]
+    for title, section in SECTIONS.items():
+        lines += ["", f"## {title}", "", *([REMARKS[title], ""] if title in REMARKS else []), *section()]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--measure", nargs="*", choices=sorted(COMMANDS), default=[])
+    for name in parser.parse_args().measure:
+        command = COMMANDS[name].replace("python", sys.executable, 1)
+        subprocess.run(command.split(), cwd=ROOT, check=True)
+    (ROOT / "docs" / "results.md").write_text(page(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

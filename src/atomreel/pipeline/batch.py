@@ -1,0 +1,172 @@
+"""Several files in one call: one Run each with a summary, or one table over all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from atomreel.core.errors import AtomreelError, InputError
+from atomreel.core.files import write_table
+from atomreel.core.recipe import Recipe
+from atomreel.core.run import RunFolder
+from atomreel.pipeline.driver import run
+from atomreel.pipeline.frames import find_atoms, frame_symmetry, whole_symmetry
+from atomreel.pipeline.progress import progress
+from atomreel.pipeline.source import open_source
+from atomreel.pipeline.store import write_arrays
+from atomreel.pipeline.survey import plan_columns, plan_run
+from atomreel.read.movie import describe, list_datasets, open_movie, suffix_table
+
+FOUND = ["file", "frame", "y", "x", "y_err", "x_err", "score", "species", "intensity"]
+
+
+def run_files(inputs: Sequence[Path], recipe: Recipe, *, out: Path | None = None) -> Path:
+    """One Run per file. One file: the path of its Run. Several, or a folder: a folder of Runs and summary.csv.
+
+    A file that cannot be used does not stop the others; its error stands in the summary. Raises the error
+    itself where there is only one file, and InputError when none of several could be used.
+    """
+    files = expand(inputs)
+    if len(files) == 1 and not Path(inputs[0]).is_dir():
+        return run(files[0], recipe=recipe, out=out)
+    home = Path("runs") if out is None else out
+    home.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for file, name in zip(files, _unique_names(files), strict=True):
+        row: dict[str, Any] = {"file": str(file), "run": name, "error": ""}
+        try:
+            row |= summarise(run(file, recipe=recipe, out=home / name))
+        except AtomreelError as error:
+            row |= {"run": "", "error": " ".join(str(error).split())}
+        rows.append(row)
+    write_table(home / "summary.csv", pd.DataFrame(rows), kind="summary")
+    if all(row["error"] for row in rows):
+        raise InputError(f"none of the {len(rows)} files could be used; {home / 'summary.csv'} says why")
+    return home
+
+
+def describe_file(path: Path, recipe: Recipe) -> dict[str, Any]:
+    """What `atomreel info` prints; for a file of several images, their list."""
+    options = recipe.input
+    listed = list_datasets(path)
+    if options.dataset is None and sum(item.kind == "image" for item in listed) > 1:
+        return {f"dataset {k}": f"{d.name!r} {d.shape} {d.dtype} {d.kind}" for k, d in enumerate(listed)}
+    movie = open_movie(
+        path,
+        dataset=options.dataset,
+        pixel=options.pixel_A,
+        times=options.times_csv,
+        exposure=options.exposure_s,
+        dose=options.dose,
+        voltage=options.voltage_kV,
+    )
+    return {key: value for key, value in describe(movie).items() if value not in (None, [], {})}
+
+
+def map_file(inputs: Sequence[Path], recipe: Recipe, *, out: Path) -> Path:
+    """Symmetry of sliding windows of every frame of one file: a Zarr Field. Returns its path."""
+    if len(inputs) != 1 or out.suffix != ".zarr":
+        raise InputError(
+            "a symmetry map is of one file, and -o names a .zarr; --whole makes a table of many files"
+        )
+    plan = plan_run(open_source(inputs[0], recipe.input), recipe)
+    fields = []
+    with progress("symmetry", len(plan.movie)) as advance:
+        for i in range(len(plan.movie)):
+            fields.append(frame_symmetry(plan, i, plan.columns.source.clean(i)[0]))
+            advance(1)
+    maps = {name: np.stack([field.maps[name] for field in fields]) for name in fields[0].maps}
+    about = {"origin": fields[0].origin, "step": fields[0].step, "window": plan.window}
+    write_arrays(out, maps, attrs=about)
+    return out
+
+
+def summarise(path: Path) -> dict[str, Any]:
+    """One row about a Run: what a folder of files is compared by."""
+    atoms, lattice, defects, phases = (
+        pd.read_parquet(path / f"{name}.parquet") for name in ("atoms", "lattice", "defects", "phases")
+    )
+    means = {
+        c.removeprefix("mean_"): phases[c].mean()
+        for c in phases
+        if c.startswith("mean_") and c[-4:] != "_err"
+    }
+    return {
+        "frames": len(phases),
+        "columns_per_frame": len(atoms) / len(phases),
+        "median_err_px": atoms[["y_err", "x_err"]].stack().median() if len(atoms) else np.nan,
+        "a_px": lattice.a_px.median(),
+        "b_px": lattice.b_px.median(),
+        "gamma_deg": lattice.gamma_deg.median(),
+        "symmetry": max(means, key=lambda name: means[name]) if means else "",
+        "defects_per_frame": len(defects) / len(phases),
+        "warnings": len(RunFolder(path).about().get("warnings", [])),
+    }
+
+
+def find_in_files(inputs: Sequence[Path], recipe: Recipe, *, out: Path) -> Path:
+    """Columns of every frame of every file: one table with the columns of FOUND. Returns its path."""
+
+    def rows(file: Path) -> list[pd.DataFrame]:
+        plan = plan_columns(open_source(file, recipe.input), recipe)
+        return [
+            find_atoms(plan, plan.source.clean(i)[0]).table.assign(frame=i).reindex(columns=FOUND[1:])
+            for i in range(len(plan.source.movie))
+        ]
+
+    return _table_of_files(inputs, rows, out=out, kind="columns")
+
+
+def symmetry_of_files(inputs: Sequence[Path], recipe: Recipe, *, out: Path) -> Path:
+    """Class probabilities of every whole frame of every file: one row each. Returns the table's path."""
+    return _table_of_files(
+        inputs,
+        lambda file: [whole_symmetry(open_source(file, recipe.input), recipe)],
+        out=out,
+        kind="symmetry",
+    )
+
+
+def _table_of_files(inputs: Sequence[Path], rows: Any, *, out: Path, kind: str) -> Path:
+    if out.suffix not in (".csv", ".parquet", ".pq"):
+        raise InputError(f"-o {out}: a table is written as .parquet or .csv")
+    files, parts = expand(inputs), []
+    with progress(kind, len(files)) as advance:
+        for file in files:
+            parts += [part.assign(file=file.name) for part in rows(file)]
+            advance(1)
+    table = pd.concat(parts, ignore_index=True)
+    write_table(out, table[["file", *(c for c in table if c != "file")]], kind=kind)
+    return out
+
+
+def expand(inputs: Sequence[Path]) -> list[Path]:
+    """Files as they are; a folder as the files in it (a Zarr store is a file). Raises InputError where there is none."""
+    files: list[Path] = []
+    for path in map(Path, inputs):
+        if path.is_dir() and not _is_store(path):
+            try:
+                inside = sorted(p for p in path.iterdir() if not p.name.startswith("."))
+            except OSError as error:
+                raise InputError(f"{path}: folder cannot be read ({error.strerror})") from error
+            files += [p for p in inside if p.suffix.lower() in suffix_table()]
+        else:
+            files.append(path)
+    if not files:
+        raise InputError(f"{', '.join(map(str, inputs))}: no image or movie file here")
+    return files
+
+
+def _is_store(path: Path) -> bool:
+    """A Zarr folder, which is one file to its user."""
+    return any((path / name).exists() for name in ("zarr.json", ".zgroup", ".zarray"))
+
+
+def _unique_names(files: list[Path]) -> list[str]:
+    """Run names: the stem, with the ending where two files share one."""
+    stems = [file.stem for file in files]
+    return [f"{f.name if stems.count(f.stem) > 1 else f.stem}.atomreel" for f in files]

@@ -1,0 +1,149 @@
+"""`run`: one file to one Run folder, resumable at every chunk of frames."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from atomreel.core.errors import InputError
+from atomreel.core.files import sha256
+from atomreel.core.recipe import Recipe, load_recipe
+from atomreel.core.run import RunFolder, close_run, finish_run, start_run
+from atomreel.pipeline.assemble import assemble
+from atomreel.pipeline.doctor import versions
+from atomreel.pipeline.frames import analyse_frame
+from atomreel.pipeline.preview import shrink
+from atomreel.pipeline.progress import progress
+from atomreel.pipeline.source import describe_source, open_source
+from atomreel.pipeline.store import Chunk, read_group, write_chunk
+from atomreel.pipeline.survey import Plan, describe_plan, plan_run
+from atomreel.predict.model import model_folder
+from atomreel.prepare.drift import DriftState, advance
+from atomreel.report.page import write_report
+
+
+def run(
+    path: Path | str, *, recipe: Recipe | Path | str | None = None, out: Path | str | None = None
+) -> Path:
+    """The whole chain on one file. Returns the Run folder.
+
+    path: any file that `open_movie` reads. recipe: a Recipe, a TOML file, or None for the defaults. out: the
+    Run folder, by default NAME.atomreel in the working folder. An unfinished Run of the same input and recipe
+    is resumed, with the same bytes as if it had never stopped; a finished one is left as it is.
+    Raises InputError, RecipeError, ModelError, RunError.
+    """
+    path = Path(path)
+    chosen = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    source = open_source(path, chosen.input)
+    plan_key = identify(path, chosen)
+    folder, state = start_run(out or default_folder(path), plan_key)
+    if state == "finished":
+        return folder.path
+    if state == "resumed":
+        folder.log("resume")
+    with _timed(folder, "survey"):
+        plan = plan_run(source, chosen)
+    with _timed(folder, "frames"):
+        chunks = _all_chunks(plan, folder)
+    with _timed(folder, "assemble"):
+        warnings = assemble(plan, folder, chunks)
+    finish_run(folder, _about(plan, path, plan_key, warnings), plan_key)
+    with _timed(folder, "report"):
+        write_report(folder.path)
+    close_run(folder)
+    return folder.path
+
+
+def _about(plan: Plan, path: Path, key: dict[str, Any], warnings: Sequence[str]) -> dict[str, Any]:
+    """The contents of run.toml."""
+    about = {
+        "command": f"atomreel run {path.name}",
+        "input": {"path": path.name, "sha256": key["input"], **describe_source(plan.columns.source)},
+        "recipe": plan.recipe.to_dict(),
+        "versions": key["versions"],
+        "models": {name: {"sha256": digest} for name, digest in key["models"].items()},
+        "survey": describe_plan(plan),
+        "warnings": list(warnings),
+    }
+    if plan.calibration is not None:
+        about["calibration"] = plan.calibration.to_dict()
+    return about
+
+
+@contextmanager
+def _timed(folder: RunFolder, stage: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    folder.log(stage, seconds=round(time.perf_counter() - start, 3))
+
+
+def default_folder(path: Path) -> Path:
+    return Path(f"{path.stem}.atomreel")
+
+
+def identify(path: Path, recipe: Recipe) -> dict[str, Any]:
+    """What makes two runs the same run: input bytes, recipe, versions, models."""
+    models = {name: sha256(model_folder(name)) for name in (recipe.columns.model, recipe.symmetry.model)}
+    times = recipe.input.times_csv
+    if times is not None and not Path(times).is_file():
+        raise InputError(
+            f"input.times_csv = {str(times)!r}: no such file; a CSV with columns frame, time_s is needed"
+        )
+    extra = {} if times is None else {"times_csv": sha256(times)}
+    return {
+        "input": sha256(path),
+        "recipe": recipe.to_dict(),
+        "versions": versions(),
+        "models": models,
+        **extra,
+    }
+
+
+def _all_chunks(plan: Plan, folder: RunFolder) -> int:
+    """Every chunk that is not there yet, in order. Returns their number."""
+    size, frames = plan.recipe.run.chunk, len(plan.movie)
+    chunks = -(-frames // size)
+    with progress("frames", frames) as done:
+        for number in range(chunks):
+            indices = range(number * size, min(frames, (number + 1) * size))
+            if not folder.chunk(number).is_dir():
+                before = read_group(folder, number - 1, "drift") if number else {}
+                write_chunk(folder, number, _chunk(plan, indices, before))
+            done(len(indices))
+    return chunks
+
+
+def _chunk(plan: Plan, indices: range, before: dict[str, np.ndarray]) -> Chunk:
+    """A few frames from pixels to tables, starting from the state in which the last chunk ended."""
+    tables: dict[str, list[pd.DataFrame]] = {}
+    maps: dict[str, list[np.ndarray]] = {}
+    arrays: dict[str, np.ndarray] = {}
+    notices: dict[str, int] = {}
+    drift = DriftState.from_arrays(before) if before else None
+    for i in indices:
+        data, mended = plan.columns.source.clean(i)
+        result = analyse_frame(plan, i, data)
+        for name, table in result.tables.items():
+            tables.setdefault(name, []).append(table)
+        for name, values in result.maps.items():
+            maps.setdefault(name, []).append(values)
+        if plan.recipe.drift.measure and len(plan.movie) > 1:
+            drift, row = advance(drift, data)
+            tables.setdefault("drift", []).append(pd.DataFrame([{"frame": i, **row}]))
+        if i in plan.preview:
+            arrays[f"preview/{i}"] = shrink(data)
+            if i == plan.preview[0] and result.residual is not None:
+                arrays["residual"] = shrink(result.residual)
+        for text in (*mended, *result.notices):
+            notices[text] = notices.get(text, 0) + 1
+    joined = {name: pd.concat(rows, ignore_index=True) for name, rows in tables.items()}
+    stacked = {name: np.stack(values) for name, values in maps.items()}
+    return Chunk(
+        joined, stacked | arrays, {"drift": None if drift is None else drift.to_dict(), "notices": notices}
+    )

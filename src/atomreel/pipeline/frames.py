@@ -1,0 +1,138 @@
+"""What is done with one frame, and with a chunk of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from atomreel.core.field import Field
+from atomreel.core.image import FloatArray
+from atomreel.core.recipe import Recipe
+from atomreel.interpret.defects import find_defects
+from atomreel.interpret.holes import hole_fraction
+from atomreel.interpret.lattice import LatticeFit, fit_lattices
+from atomreel.interpret.species import label_species
+from atomreel.interpret.strain import map_strain
+from atomreel.kinetics.phases import class_fractions
+from atomreel.pipeline.source import Source
+from atomreel.pipeline.survey import BLOCK, ColumnPlan, Plan
+from atomreel.predict.columns import Found, find_columns
+from atomreel.predict.symmetry import CLASSES, classify_image, map_symmetry
+
+
+@dataclass(frozen=True)
+class FrameResult:
+    """tables: rows of this frame. maps: "symmetry/p_square" → (Gy, Gx). notices: what was mended or guessed."""
+
+    tables: dict[str, pd.DataFrame]
+    maps: dict[str, npt.NDArray[Any]]
+    residual: FloatArray | None
+    notices: tuple[str, ...]
+
+
+def analyse_frame(plan: Plan, i: int, data: FloatArray) -> FrameResult:
+    """Columns, lattices, strain, defects and symmetry of cleaned frame `data` (Y, X)."""
+    found = find_atoms(plan.columns, data)
+    atoms = judged = found.table
+    notices = found.warnings
+    if is_large(data.shape):
+        judged = atoms[_central(atoms, data.shape)]
+        notices = (*notices, "very large frame: lattice, strain and defects are those of its central block")
+    recipe = plan.recipe
+    fit = fit_lattices(judged, shape=data.shape, max_grains=recipe.lattice.max_grains, pixel=plan.pixel)
+    grain = pd.Series(fit.grain, index=judged.index).reindex(atoms.index, fill_value=-1)
+    defects = find_defects(
+        judged.reset_index(drop=True).assign(frame=i),
+        fit,
+        shape=data.shape,
+        material=plan.material,
+        threshold=recipe.defects.score,
+    )
+    symmetry = frame_symmetry(plan, i, data)
+    maps = {f"symmetry/{name}": values for name, values in symmetry.maps.items()}
+    strain = _strain(plan, judged, fit, data.shape)
+    maps |= {f"strain/{name}": values for name, values in strain.maps.items()} if strain is not None else {}
+    tables = {
+        "atoms": _numbered(atoms.assign(grain=grain), i),
+        "lattice": _numbered(fit.rows, i),
+        "defects": _numbered(defects, i),
+        "phases": _numbered(_phases(plan, data, atoms, symmetry), i),
+    }
+    return FrameResult(tables, maps, found.residual, notices)
+
+
+def frame_symmetry(plan: Plan, i: int, data: FloatArray) -> Field:
+    """Class probabilities of the windows of frame i."""
+    options = plan.recipe.symmetry
+    return map_symmetry(
+        data,
+        window=plan.window,
+        step=plan.step,
+        model=options.model,
+        passes=options.passes,
+        rng=np.random.default_rng([plan.recipe.run.seed, i]),
+    )
+
+
+def whole_symmetry(source: Source, recipe: Recipe) -> pd.DataFrame:
+    """One row per frame: frame, p_<class>, std_<class> of the whole frame."""
+    options = recipe.symmetry
+    rows = []
+    for i in range(len(source.movie)):
+        rng = np.random.default_rng([recipe.run.seed, i])
+        mean, std = classify_image(source.clean(i)[0], model=options.model, passes=options.passes, rng=rng)
+        row = {f"p_{name}": value for name, value in zip(CLASSES, mean, strict=True)}
+        rows.append({"frame": i, **row, **{f"std_{n}": v for n, v in zip(CLASSES, std, strict=True)}})
+    return pd.DataFrame(rows)
+
+
+def is_large(shape: tuple[int, int]) -> bool:
+    return max(shape) > 2 * BLOCK
+
+
+def _central(atoms: pd.DataFrame, shape: tuple[int, int]) -> pd.Series:
+    """Rows within the central block."""
+    near_y = (atoms.y - shape[0] / 2).abs() <= BLOCK / 2
+    return near_y & ((atoms.x - shape[1] / 2).abs() <= BLOCK / 2)
+
+
+def _strain(plan: Plan, atoms: pd.DataFrame, fit: LatticeFit, shape: tuple[int, int]) -> Field | None:
+    """Against the frame's own main lattice; NaN everywhere when the frame has none, so that maps stay aligned."""
+    if not plan.recipe.lattice.strain or plan.reference is None:
+        return None
+    lattice = fit.lattices[0] if fit.lattices else plan.reference
+    own = atoms[fit.grain == 0] if fit.lattices else atoms.iloc[:0]
+    return map_strain(own, lattice, shape=shape, step=plan.strain_step)
+
+
+def _phases(plan: Plan, data: FloatArray, atoms: pd.DataFrame, symmetry: Field) -> pd.DataFrame:
+    """One row: class fractions of the map, and the share of the field without columns."""
+    row = class_fractions(symmetry, window=plan.window)
+    hole = hole_fraction(
+        data, atoms, bright=plan.columns.survey.bright, spacing=plan.columns.survey.spacing_px
+    )
+    return row.assign(hole_fraction=hole.by_columns, hole_fraction_intensity=hole.by_intensity)
+
+
+def _numbered(table: pd.DataFrame, i: int) -> pd.DataFrame:
+    return table.assign(frame=i)[["frame", *(c for c in table.columns if c != "frame")]]
+
+
+def find_atoms(plan: ColumnPlan, data: FloatArray) -> Found:
+    """Columns of one cleaned frame, within the mask, with species that mean the same in all frames."""
+    options = plan.recipe.columns
+    found = find_columns(
+        data, survey=plan.survey, threshold=options.threshold, refine=options.refine, max_species=1
+    )
+    atoms = found.table
+    if plan.source.mask is not None and len(atoms):
+        at = np.rint(atoms[["y", "x"]].to_numpy()).astype(int).clip(0, np.array(data.shape) - 1)
+        atoms = atoms[plan.source.mask[at[:, 0], at[:, 1]]].reset_index(drop=True)
+    if plan.species is not None and "intensity" in atoms:
+        species = label_species(atoms.intensity, atoms.intensity_err, model=plan.species)
+        atoms = atoms.assign(species=species.labels)
+    return replace(found, table=atoms)

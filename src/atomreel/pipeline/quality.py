@@ -1,0 +1,75 @@
+"""Measures by which a reader can judge a Run, each with its meaning and whether it is a reason to worry."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.spatial import cKDTree
+
+from atomreel.core.image import FloatArray
+from atomreel.interpret.pairs import coverage_gaps, short_pairs
+from atomreel.pipeline.frames import find_atoms
+from atomreel.pipeline.survey import ColumnPlan, Plan
+
+UNKNOWN = 0.5  # domain value below which a column stands where the model is undecided
+
+
+def quality(plan: Plan, atoms: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """name → value, meaning, warn. atoms: columns of the preview frames."""
+    frames = [atoms[atoms.frame == i] for i in plan.preview]
+    gaps = np.median([coverage_gaps(frame, shape=plan.movie.shape)[0] for frame in frames])
+    outside = float((atoms.domain < UNKNOWN).mean()) if len(atoms) and "domain" in atoms else 0.0
+    pairs = short_pairs(atoms)[0] if len(atoms) else 0.0
+    rows = {
+        "short_pairs": (pairs, "share of columns closer than 0.6 of the usual distance to another one", 0.02),
+        "coverage_gaps": (
+            float(gaps),
+            "share of the field far from every column: vacuum, holes, or missed columns",
+            0.25,
+        ),
+        "outside_domain_fraction": (
+            outside,
+            "share of columns where the network is undecided about its neighbours",
+            0.1,
+        ),
+    }
+    measures = {
+        name: {"value": value, "meaning": meaning, "warn": bool(value > limit)}
+        for name, (value, meaning, limit) in rows.items()
+    }
+    halves = half_dose_agreement(plan.columns, plan.columns.source.clean(plan.preview[0])[0])
+    if halves is not None:
+        measures["half_dose_agreement"] = {
+            "value": halves,
+            "meaning": "scatter between the columns of two halves of the counts, over the scatter that their errors claim",
+            "warn": not 0.7 < halves < 1.4,
+        }
+    return measures
+
+
+def half_dose_agreement(plan: ColumnPlan, data: FloatArray) -> float | None:
+    """Split the counts of one frame at random into two independent halves and compare the columns found in them.
+
+    1 means that the claimed errors are right. None where the image is not counts (no whole numbers), where
+    counts are too many to be them, or where fewer than ten columns are found in both.
+    """
+    counts = np.rint(data)
+    if np.abs(data - counts).max() > 0 or counts.min() < 0 or counts.max() > 4000 or data.size > 2048**2:
+        return None
+    half = (
+        np.random.default_rng(plan.recipe.run.seed).binomial(counts.astype(np.int64), 0.5).astype(np.float32)
+    )
+    first, second = find_atoms(plan, half).table, find_atoms(plan, counts.astype(np.float32) - half).table
+    if min(len(first), len(second)) < 10:
+        return None
+    distance, nearest = cKDTree(second[["y", "x"]]).query(first[["y", "x"]])
+    near = distance < 0.3 * plan.survey.spacing_px
+    if near.sum() < 10:
+        return None
+    pairs = [(first[near], second.iloc[nearest[near]], axis) for axis in "yx"]
+    z = np.concatenate(
+        [(a[k].to_numpy() - b[k].to_numpy()) / np.hypot(a[f"{k}_err"], b[f"{k}_err"]) for a, b, k in pairs]
+    )
+    return float(np.median(np.abs(z[np.isfinite(z)])) / 0.6745)

@@ -1,0 +1,184 @@
+"""What is settled once per run, from a few sample frames: scale, contrast, species, lattice, windows, calibration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from atomreel.core.image import Movie
+from atomreel.core.lattice import Lattice
+from atomreel.core.material import Material, load_material
+from atomreel.core.recipe import Recipe
+from atomreel.interpret.calibrate import Calibration, calibrate
+from atomreel.interpret.cell import AverageCell, average_cell
+from atomreel.interpret.lattice import fit_lattices
+from atomreel.interpret.species import SpeciesModel, fit_species
+from atomreel.pipeline.source import Source
+from atomreel.predict.columns import Survey, find_columns, survey_columns
+from atomreel.predict.model import check
+from atomreel.predict.symmetry import window_for_lattice
+from atomreel.prepare.clean import clean_frame
+
+BLOCK = 2048  # px; of a frame larger than twice this only the central block is surveyed
+SAMPLES = 5  # frames that the survey looks at
+STRAIN_GRID = 128  # most points of a strain map along a side
+GRID = 24  # most windows along a side, unless a step is asked for
+
+
+@dataclass(frozen=True)
+class ColumnPlan:
+    """What finding columns in a frame needs: scale, contrast and intensity classes shared by all frames.
+
+    samples: the columns of the frames that were looked at.
+    """
+
+    source: Source
+    recipe: Recipe
+    survey: Survey
+    species: SpeciesModel | None
+    samples: tuple[pd.DataFrame, ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that a frame needs besides its own pixels.
+
+    pixel: after calibration, (dy, dx) [Å] or None. reference: the best lattice of the sample frames, or None;
+    cell: that frame folded into it. window, step: of the symmetry map [px]. preview: frames that the report shows.
+    """
+
+    columns: ColumnPlan
+    reference: Lattice | None
+    cell: AverageCell | None
+    pixel: tuple[float, float] | None
+    calibration: Calibration | None
+    material: Material | None
+    window: int
+    step: int
+    preview: tuple[int, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.columns.recipe
+
+    @property
+    def strain_step(self) -> int:
+        """Grid of the strain map: a lattice vector, or coarser where that would be many points [px]."""
+        least = self.reference.a if self.reference is not None else 1.0
+        return max(1, round(least), -(-max(self.movie.shape) // STRAIN_GRID))
+
+    @property
+    def movie(self) -> Movie:
+        return self.columns.source.movie
+
+
+def plan_columns(source: Source, recipe: Recipe) -> ColumnPlan:
+    """Look at a few frames. Deterministic: a resumed run finds the same."""
+    options = recipe.columns
+    samples = _samples(source)
+    survey = survey_columns(
+        samples, model=options.model, contrast=options.contrast, spacing=options.spacing_px
+    )
+    tables = tuple(
+        find_columns(image.data, survey=survey, threshold=options.threshold, refine=options.refine).table
+        for image in samples
+    )
+    warnings = dict.fromkeys([*survey.warnings, *check(options.model, source.movie)])
+    return ColumnPlan(source, recipe, survey, _species(tables, recipe), tables, tuple(warnings))
+
+
+def central_block(movie: Movie) -> Movie:
+    """`movie`, or its central block where frames are very large: what a survey looks at."""
+    cut = [slice(max(0, (n - BLOCK) // 2), max(0, (n - BLOCK) // 2) + min(n, BLOCK)) for n in movie.shape]
+    shape = (min(movie.shape[0], BLOCK), min(movie.shape[1], BLOCK))
+    return movie if shape == movie.shape else movie.map(lambda data: data[cut[0], cut[1]], shape=shape)
+
+
+def plan_run(source: Source, recipe: Recipe) -> Plan:
+    """Everything that is settled before the first frame."""
+    columns = plan_columns(source, recipe)
+    movie = source.movie
+    warnings = [*columns.warnings, *check(recipe.symmetry.model, movie)]
+    reference, sample = _best_lattice(columns.samples, central_block(movie).shape, recipe)
+    calibration = None
+    if recipe.calibrate.material is not None:
+        known = load_material(recipe.calibrate.material)
+        if reference is None:
+            warnings.append(f"no lattice was found, so {known.name} could not calibrate the pixel size")
+        else:
+            calibration = calibrate(reference, known)
+    material = None if recipe.defects.material is None else load_material(recipe.defects.material)
+    window = recipe.symmetry.window
+    if window == "lattice":
+        spacing = reference.b if reference is not None else 1.5 * columns.survey.spacing_px
+        window = window_for_lattice(spacing, movie.shape)
+    window = min(window, *movie.shape)
+    step = recipe.symmetry.step
+    shown = np.unique(np.linspace(0, len(movie) - 1, min(recipe.run.preview, len(movie))).round().astype(int))
+    return Plan(
+        columns=columns,
+        reference=reference,
+        cell=None if reference is None else average_cell(_samples(source)[sample], reference),
+        pixel=movie.pixel if calibration is None else calibration.pixel,
+        calibration=calibration,
+        material=material,
+        window=window,
+        step=max(1, window // 4, -(-(max(movie.shape) - window) // GRID)) if step == "auto" else step,
+        preview=tuple(int(i) for i in shown),
+        warnings=tuple(dict.fromkeys(warnings)),
+    )
+
+
+def _samples(source: Source) -> Movie:
+    """A few cleaned frames, evenly spread."""
+    chosen = np.unique(np.linspace(0, len(source.movie) - 1, SAMPLES).round().astype(int))
+    return central_block(source.movie.take(chosen)).map(lambda data: clean_frame(data)[0])
+
+
+def _best_lattice(
+    tables: tuple[pd.DataFrame, ...], shape: tuple[int, int], recipe: Recipe
+) -> tuple[Lattice | None, int]:
+    """Of the sample frames, the lattice that explains the most columns, and the number of its sample."""
+    best: tuple[int, Lattice | None, int] = (0, None, 0)
+    for sample, table in enumerate(tables):
+        fit = fit_lattices(table, shape=shape, max_grains=recipe.lattice.max_grains)
+        for number, lattice in enumerate(fit.lattices):
+            explained = int((fit.grain == number).sum())
+            if explained > best[0]:
+                best = (explained, lattice, sample)
+    return best[1], best[2]
+
+
+def _species(tables: tuple[pd.DataFrame, ...], recipe: Recipe) -> SpeciesModel | None:
+    """Intensity classes of all sample frames together, so that labels mean the same in every frame."""
+    pooled = pd.concat(tables)
+    if "intensity" not in pooled or len(pooled) < 8:
+        return None
+    return fit_species(
+        pooled.intensity.to_numpy(),
+        pooled.intensity_err.to_numpy(),
+        max_classes=recipe.columns.max_species,
+        rng=recipe.run.seed,
+    )
+
+
+def describe_plan(plan: Plan) -> dict[str, Any]:
+    """What run.toml says about the survey."""
+    survey = plan.columns.survey
+    about: dict[str, Any] = {
+        "zoom": survey.zoom,
+        "bright": survey.bright,
+        "p_bright": survey.p_bright,
+        "spacing_px": survey.spacing_px,
+        "scale_source": survey.scale_source,
+        "symmetry_window_px": plan.window,
+        "symmetry_step_px": plan.step,
+    }
+    if plan.columns.species is not None:
+        about["species"] = plan.columns.species.to_dict()
+    return about
