@@ -50,7 +50,8 @@ def make_run(
     path.mkdir(parents=True, exist_ok=True)
     sites, kinds = columns(side)
     drift = np.stack([0.25 * np.arange(frames), -0.12 * np.arange(frames)], axis=1) * min(1, 24 / frames)
-    inner = np.flatnonzero(np.all((sites > 45) & (sites < side - 45), axis=1))
+    edge = min(45, side // 5)
+    inner = np.flatnonzero(np.all((sites > edge) & (sites < side - edge), axis=1))
     vacancies = rng.choice(inner[kinds[inner] == 1], min(5, (kinds[inner] == 1).sum()), replace=False)
     appear = np.sort(rng.integers(0, max(frames // 2, 1), len(vacancies)))
     tungsten = inner[kinds[inner] == 0]

@@ -40,8 +40,8 @@ _STYLE = {
     "svg.hashsalt": "atomreel",
     "svg.fonttype": "none",
     "font.family": "DejaVu Sans",
-    "font.size": 9.0,
-    "axes.titlesize": 9.5,
+    "font.size": 9.5,
+    "axes.titlesize": 10,
     "axes.titlelocation": "left",
     "axes.edgecolor": INK,
     "axes.labelcolor": INK,
@@ -58,7 +58,7 @@ _STYLE = {
     "xtick.color": INK,
     "ytick.color": INK,
     "legend.frameon": False,
-    "legend.fontsize": 8.5,
+    "legend.fontsize": 9.5,
     "lines.linewidth": 1.4,
     "image.interpolation": "nearest",
     "figure.facecolor": "none",
@@ -190,4 +190,6 @@ def _inline(svg: str, name: str) -> str:
     svg = re.sub(r'<svg ([^>]*?)width="[\d.]+pt" height="[\d.]+pt"|<svg ', r"<svg \1", svg, count=1)
     svg = re.sub(r'(<svg [^>]*?) (?:width|height)="[\d.]+pt"', r"\1", svg, count=1)
     svg = re.sub(r'(<svg [^>]*?) (?:width|height)="[\d.]+pt"', r"\1", svg, count=1)
+    for i, colour in enumerate(COLOURS):
+        svg = svg.replace(colour, f"var(--c{i})")
     return svg.replace(INK, "currentColor").replace(GRID, "var(--grid)")

@@ -86,7 +86,7 @@
     function fit() {
       const ratio = window.devicePixelRatio || 1;
       const width = canvas.parentElement.clientWidth;
-      const height = Math.min(width * view.height / view.width, Math.max(window.innerHeight * 0.86, 320));
+      const height = Math.min(width * view.height / view.width, Math.max(window.innerHeight * 0.9, 320));
       canvas.style.height = `${height}px`;
       canvas.style.width = `${height * view.width / view.height}px`;
       canvas.style.margin = "0 auto";
