@@ -81,7 +81,8 @@ def find_defects(
         tables.append(table[table["score"] >= threshold].assign(frame=frame))
     tables = [table for table in tables if len(table)]
     if not tables:
-        return empty_table("defects")
+        optional = {"site": "int64", "source": "str", "grain": "int64", "ratio": "float64"}
+        return empty_table("defects").assign(**{k: pd.Series(dtype=t) for k, t in optional.items()})
     return check_table(pd.concat(tables, ignore_index=True), "defects")
 
 
@@ -274,7 +275,7 @@ def _group_sizes(where: Array, reach: float) -> Ints:
     pairs = cKDTree(where).query_pairs(reach, output_type="ndarray")
     graph = coo_matrix((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(len(where),) * 2)
     _, label = connected_components(graph, directed=False)
-    return np.bincount(label)[label]
+    return np.asarray(np.bincount(label)[label], dtype=np.int64)
 
 
 def _miss_rate(atoms: pd.DataFrame, ground: Ground, site: int) -> float:

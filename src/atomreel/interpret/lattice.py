@@ -70,9 +70,8 @@ def fit_lattices(
     index = np.flatnonzero(usable)
     if len(index) < FEWEST or np.linalg.matrix_rank(np.ptp(points[index], axis=0, keepdims=True)) == 0:
         return fit
-    columns = Columns(
-        points[index], _looks(atoms, points)[index] if _looks(atoms, points) is not None else None
-    )
+    looks = _looks(atoms, points)
+    columns = Columns(points[index], None if looks is None else looks[index])
     if min(np.linalg.svd(columns.points - columns.points.mean(0), compute_uv=False)) < 0.5:
         return fit
     grains, score = _find_grains(columns, max_grains)

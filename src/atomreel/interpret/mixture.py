@@ -48,7 +48,7 @@ def odd_ones(z: Array, *, prior: float) -> tuple[Array, npt.NDArray[np.bool_]]:
 
 def _start(z: Array, side: int, limits: tuple[float, float]) -> tuple[float, float] | None:
     far = z[(z > limits[0]) & (z <= limits[1])]
-    if len(far) < 3 + 2 * len(z) * ndtr(-limits[0]):  # more than the main population's own tail explains
+    if len(far) < 3 + 4 * len(z) * ndtr(-limits[0]):  # more than the main population's own tail explains
         return None
     centre = float(np.median(far))
     return side * centre, max(1.0, 1.4826 * float(np.median(np.abs(far - centre))))

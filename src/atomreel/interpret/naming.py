@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from atomreel.core.lattice import Lattice, reduce_vectors, shape_distance, shape_of
 from atomreel.core.material import Defect, Material
+from atomreel.interpret.motif import primitive
 
 Array = npt.NDArray[np.float64]
 POWER = (
@@ -39,9 +40,8 @@ def name_sites(lattice: Lattice, material: Material | None) -> SiteNames:
     """Site names of a lattice; those of `material` where its projection has this shape and motif."""
     match = match_sites(lattice, material) if material is not None else None
     if match is None or material is None:
-        names = _letters(lattice)
-        empty: tuple[tuple[tuple[str, float], ...], ...] = ((),) * len(names)
-        return SiteNames(names, tuple(f"vacancy_{name}" for name in names), empty)
+        letters = _letters(lattice)
+        return SiteNames(letters, tuple(f"vacancy_{name}" for name in letters), ((),) * len(letters))
     pattern = material.project()
     names, vacancies, changes = [], [], []
     for column in match:
@@ -66,8 +66,7 @@ def match_sites(lattice: Lattice, material: Material) -> tuple[int, ...] | None:
     every symmetry of the shape, and by brightness order (Z^1.7) where geometry leaves a choice.
     """
     pattern = material.project()
-    seen = np.flatnonzero(pattern.visible)
-    vectors = reduce_vectors(pattern.vectors) @ pattern.vectors
+    vectors, seen = seen_cell(material)
     skew = shape_distance(shape_of(vectors), shape_of(lattice.vectors))
     if skew > SKEW or len(lattice.sites) > len(seen):
         return None
@@ -89,6 +88,29 @@ def match_sites(lattice: Lattice, material: Material) -> tuple[int, ...] | None:
             if best is None or cost < best[0] - 1e-9:
                 best = (cost, tuple(int(seen[i]) for i in image))
     return best[1] if best else None
+
+
+def seen_cell(material: Material) -> tuple[Array, npt.NDArray[np.int64]]:
+    """(2, 2) reduced primitive vectors [Å] of what is seen of the material, and its columns (rows of its Pattern).
+
+    Along many zone axes the visible columns repeat with a smaller cell than the crystal's.
+    """
+    pattern = material.project()
+    seen = np.flatnonzero(pattern.visible)
+    _, kind = np.unique([pattern.labels[c] for c in seen], return_inverse=True)
+    tolerance = 0.1 * pattern.nearest
+    # Translations are tried from the rarest kind of column: fewest candidates, and none is missed.
+    order = np.argsort(np.bincount(kind)[kind], kind="stable")
+    vectors = primitive(
+        pattern.vectors, pattern.basis[seen[order]], np.asarray(2.0 * kind[order]), tolerance=tolerance
+    )
+    vectors = reduce_vectors(vectors) @ vectors
+    kept: list[int] = []
+    for c in seen:
+        gap = (pattern.basis[c] - pattern.basis[kept].reshape(-1, 2)) @ np.linalg.inv(vectors)
+        if np.all(np.linalg.norm((gap - np.rint(gap)) @ vectors, axis=1) > tolerance):
+            kept.append(int(c))
+    return vectors, np.array(kept)
 
 
 def column_weight(atoms: tuple[str, ...]) -> float:
