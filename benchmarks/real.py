@@ -94,7 +94,7 @@ RUNS: dict[str, tuple[str, list[str], Check | None]] = {
     ),
     "perovskite-abf-stack": ("perovskite-abf-stack/stem_abf_data_imagestack.hspy", [], None),
     "stm-hexagonal-drift": ("stm-hexagonal-drift/41524_2018_86_MOESM4_ESM.tif", [], None),
-    "stm-corrals": ("stm-corrals/Createc2_210811.092547.dat", [], None),
+    "stm-corrals": ("stm-corrals/Createc2_210811.092547.dat", ["input.dataset=topography"], None),
     "stm-molecules": ("stm-molecules/demo_movie.gif", [], None),
     "pt-single-atoms": ("pt-single-atoms/021_HAADF_15nm_Sample_PtNC_21Oct20.tif", [], None),
     "au-nanoparticles-750C": ("au-nanoparticles-750C/movie.tif", [], None),

@@ -102,7 +102,9 @@ class Movie:
         data = np.asarray(self.frames[i])
         if data.shape != self.shape:
             raise InputError(f"frame {i} has shape {data.shape}, the movie {self.shape}")
-        return Image(data.astype(np.float32, copy=False), self.pixel, MappingProxyType({"frame": i}))
+        with np.errstate(over="ignore"):  # beyond float32 is infinite, which cleaning knows how to treat
+            data = data.astype(np.float32, copy=False)
+        return Image(data, self.pixel, MappingProxyType({"frame": i}))
 
     def __iter__(self) -> Iterator[Image]:
         return (self[i] for i in range(len(self)))

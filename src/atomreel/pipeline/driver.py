@@ -22,7 +22,7 @@ from atomreel.pipeline.preview import shrink
 from atomreel.pipeline.progress import progress
 from atomreel.pipeline.source import describe_source, open_source
 from atomreel.pipeline.store import Chunk, read_group, write_chunk
-from atomreel.pipeline.survey import Plan, describe_plan, plan_run
+from atomreel.pipeline.survey import Plan, describe_calibration, describe_plan, plan_run
 from atomreel.predict.model import model_folder
 from atomreel.prepare.drift import DriftState, advance
 from atomreel.report.page import write_report
@@ -72,7 +72,7 @@ def _about(plan: Plan, path: Path, key: dict[str, Any], warnings: Sequence[str])
         "warnings": list(warnings),
     }
     if plan.calibration is not None:
-        about["calibration"] = plan.calibration.to_dict()
+        about["calibration"] = describe_calibration(plan, plan.calibration)
     return about
 
 
@@ -144,6 +144,6 @@ def _chunk(plan: Plan, indices: range, before: dict[str, np.ndarray]) -> Chunk:
             notices[text] = notices.get(text, 0) + 1
     joined = {name: pd.concat(rows, ignore_index=True) for name, rows in tables.items()}
     stacked = {name: np.stack(values) for name, values in maps.items()}
-    return Chunk(
-        joined, stacked | arrays, {"drift": None if drift is None else drift.to_dict(), "notices": notices}
-    )
+    if drift is not None:
+        arrays |= {f"drift/{name}": values for name, values in drift.arrays().items()}
+    return Chunk(joined, stacked | arrays, {"notices": notices})

@@ -112,10 +112,11 @@ def _strain(plan: Plan, atoms: pd.DataFrame, fit: LatticeFit, shape: tuple[int, 
 def _phases(plan: Plan, data: FloatArray, atoms: pd.DataFrame, symmetry: Field) -> pd.DataFrame:
     """One row: class fractions of the map, and the share of the field without columns."""
     row = class_fractions(symmetry, window=plan.window)
-    hole = hole_fraction(
-        data, atoms, bright=plan.columns.survey.bright, spacing=plan.columns.survey.spacing_px
+    survey = plan.columns.survey
+    hole = hole_fraction(data, bright=survey.bright, atoms=atoms, spacing_px=survey.spacing_px)
+    return row.assign(
+        hole_fraction=hole.columns, hole_fraction_err=hole.columns_err, hole_fraction_intensity=hole.intensity
     )
-    return row.assign(hole_fraction=hole.by_columns, hole_fraction_intensity=hole.by_intensity)
 
 
 def _numbered(table: pd.DataFrame, i: int) -> pd.DataFrame:

@@ -182,3 +182,18 @@ def describe_plan(plan: Plan) -> dict[str, Any]:
     if plan.columns.species is not None:
         about["species"] = plan.columns.species.to_dict()
     return about
+
+
+def describe_calibration(plan: Plan, found: Calibration) -> dict[str, Any]:
+    """Pixel size and shear before and after, for run.toml."""
+    before = {} if plan.movie.pixel is None else {"pixel_before": list(plan.movie.pixel)}
+    numbers = {
+        "pixel_after": list(found.pixel),
+        "pixel_err": list(found.pixel_err),
+        "shear": found.shear,
+        "shear_err": found.shear_err,
+        "lattice_before": dict(found.before),
+        "lattice_after": dict(found.after),
+        "lattice_known": dict(found.known),
+    }
+    return {"material": found.material, **before, **numbers}
