@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -22,7 +23,7 @@ class Estimate:
     method: str
 
 
-def to_rates(**estimates: Estimate) -> dict[str, dict[str, float | str | None]]:
+def to_rates(estimates: Mapping[str, Estimate]) -> dict[str, dict[str, float | str | None]]:
     """Named estimates → the plain dictionary of `rates.json`; what is not finite becomes None."""
 
     def plain(value: float | str) -> float | str | None:

@@ -111,12 +111,16 @@ def _strain(plan: Plan, atoms: pd.DataFrame, fit: LatticeFit, shape: tuple[int, 
 
 def _phases(plan: Plan, data: FloatArray, atoms: pd.DataFrame, symmetry: Field) -> pd.DataFrame:
     """One row: class fractions of the map, and the share of the field without columns."""
-    row = class_fractions(symmetry, window=plan.window)
+    mean, deviation = (
+        {name: symmetry.maps[f"{kind}_{name}"] for name in CLASSES if f"{kind}_{name}" in symmetry.maps}
+        for kind in ("p", "std")
+    )
+    deviations = deviation if plan.recipe.symmetry.passes else None
+    row = class_fractions(mean, window=plan.window, step=plan.step, deviations=deviations)
     survey = plan.columns.survey
     hole = hole_fraction(data, bright=survey.bright, atoms=atoms, spacing_px=survey.spacing_px)
-    return row.assign(
-        hole_fraction=hole.columns, hole_fraction_err=hole.columns_err, hole_fraction_intensity=hole.intensity
-    )
+    holes = {"hole_fraction": hole.columns, "hole_fraction_err": hole.columns_err}
+    return pd.DataFrame([{**row, **holes, "hole_fraction_intensity": hole.intensity}])
 
 
 def _numbered(table: pd.DataFrame, i: int) -> pd.DataFrame:

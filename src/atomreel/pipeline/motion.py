@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 
@@ -11,8 +9,9 @@ from atomreel.core.errors import AtomreelError
 from atomreel.core.files import write_json, write_table
 from atomreel.core.run import RunFolder
 from atomreel.core.tables import empty_table
+from atomreel.kinetics.diffusion import fit_diffusion
 from atomreel.kinetics.growth import fit_growth
-from atomreel.kinetics.intervals import to_rates
+from atomreel.kinetics.intervals import Estimate, to_rates
 from atomreel.kinetics.markov import count_transitions, fit_rates
 from atomreel.pipeline.survey import Plan
 from atomreel.track.events import find_events
@@ -36,32 +35,49 @@ def motion(plan: Plan, folder: RunFolder) -> list[str]:
         events = find_events(tracks, times=times, frames=len(plan.movie), min_hop=hop, drift=drift)
     write_table(folder.path / "tracks.parquet", tracks, kind="tracks")
     write_table(folder.path / "events.parquet", events, kind="events")
-    rates: dict[str, Any] = {}
+    rates: dict[str, Estimate] = {}
     notes: list[str] = []
-    for name, part in (("transitions", _transitions), ("growth", _growth)):
+    for name, part in (("transitions", _transitions), ("diffusion", _diffusion), ("growth", _growth)):
         try:
             rates |= part(plan, folder, tracks)
         except AtomreelError as error:
             notes.append(f"{name}: not fitted ({error})")
-    write_json(folder.path / "rates.json", rates)
+    write_json(folder.path / "rates.json", to_rates(rates))
     return notes
 
 
-def _transitions(plan: Plan, folder: RunFolder, tracks: pd.DataFrame) -> dict[str, Any]:
-    """Rates between the kinds that were seen often enough."""
+def _often(tracks: pd.DataFrame) -> tuple[str, ...]:
+    """Kinds that were seen often enough to have rates."""
     seen = tracks.kind.value_counts()
-    kinds = tuple(sorted(seen.index[seen >= FEWEST]))
+    return tuple(sorted(seen.index[seen >= FEWEST]))
+
+
+def _transitions(plan: Plan, folder: RunFolder, tracks: pd.DataFrame) -> dict[str, Estimate]:
+    kinds = _often(tracks)
     if len(kinds) < 2:
         return {}
-    counted = count_transitions(tracks, states=kinds, times=plan.movie.times)
-    return to_rates(fit_rates(counted).estimates())
+    return fit_rates(count_transitions(tracks, states=kinds, times=plan.movie.times)).estimates()
 
 
-def _growth(plan: Plan, folder: RunFolder, tracks: pd.DataFrame) -> dict[str, Any]:
-    """Exponential growth of the share of the field without columns."""
+def _diffusion(plan: Plan, folder: RunFolder, tracks: pd.DataFrame) -> dict[str, Estimate]:
+    """Of every kind with enough successive steps."""
+    file = folder.path / "drift.parquet"
+    drift = pd.read_parquet(file) if file.exists() else None
+    found: dict[str, Estimate] = {}
+    for kind in _often(tracks):
+        own = tracks[tracks.kind == kind]
+        if own.track.value_counts().max() >= LEAST_FRAMES:
+            fit = fit_diffusion(own, times=plan.movie.times, pixel=plan.pixel, drift=drift)
+            found[f"D of {kind}"] = fit.estimate()
+    return found
+
+
+def _growth(plan: Plan, folder: RunFolder, tracks: pd.DataFrame) -> dict[str, Estimate]:
+    """Exponential growth of the share of the field without columns, one unit cell at a time."""
     phases = pd.read_parquet(folder.path / "phases.parquet")
     share = phases.hole_fraction.to_numpy()
-    if len(share) < LEAST_FRAMES or not np.isfinite(share).all() or np.ptp(share) == 0:
+    if len(share) < LEAST_FRAMES or not np.isfinite(share).all() or np.ptp(share) == 0 or plan.reference is None:
         return {}
     clock = np.arange(len(share), dtype=float) if plan.movie.times is None else plan.movie.times
-    return to_rates(fit_growth(clock, share).estimates())
+    cell = abs(np.linalg.det(plan.reference.vectors)) / np.prod(plan.movie.shape)
+    return {f"hole_{name}": v for name, v in fit_growth(clock, share, unit_area=float(cell)).estimates().items()}
