@@ -48,7 +48,7 @@ def _hats_1d(length: int, count: int, border: int) -> npt.NDArray[np.float32]:
     if count == 1:
         return np.ones((length + 2 * border, 1), np.float32)
     place = np.clip(np.arange(-border, length + border), 0, length - 1) * (count - 1) / (length - 1)
-    return np.maximum(1 - np.abs(place[:, None] - np.arange(count)), 0).astype(np.float32)
+    return np.asarray(np.maximum(1 - np.abs(place[:, None] - np.arange(count)), 0).astype(np.float32))
 
 
 def own_matrix(hats: Hats, weight: Floats) -> sparse.csr_array:

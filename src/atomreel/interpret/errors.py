@@ -53,7 +53,7 @@ def _corner_of_inverse(full: Floats) -> Floats:
     right = np.zeros((*full.shape[:2], 3))
     right[:, [0, 1, 2], [0, 1, 2]] = 1
     corner = np.linalg.solve(unit, right)[:, :3]
-    return corner * scale[:, :3, None] * scale[:, None, :3]
+    return np.asarray(corner * scale[:, :3, None] * scale[:, None, :3])
 
 
 def _nearest(n: int, pairs: Ints, distance: Floats) -> npt.NDArray[np.intp]:

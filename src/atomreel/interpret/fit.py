@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from atomreel.interpret import background, normal, peaks
 from atomreel.interpret.noise import Noise, fit_noise, guess_noise, loudness
@@ -31,7 +30,6 @@ class Problem:
     start: npt.NDArray[np.float64]
     near: npt.NDArray[np.float64]
     spacing: float
-    sign: int
     knots: tuple[int, int]
 
 
@@ -42,7 +40,7 @@ class State:
     knots: npt.NDArray[np.float64]
     shape: Shape
     noise: Noise
-    rows: npt.NDArray[np.float64]  # (Y,) offset of each line, for images recorded line by line
+    striped: bool = False  # each line has an offset of its own, profiled out of every look
 
 
 @dataclass(frozen=True)
@@ -53,6 +51,7 @@ class View:
     hats: background.Hats
     model: npt.NDArray[np.float32]
     residual: npt.NDArray[np.float32]
+    rows: npt.NDArray[np.float32]  # (Y',) offsets of the lines
     weight: npt.NDArray[np.float32]
     weight_windows: npt.NDArray[np.float32]
     pairs: Ints
@@ -68,7 +67,6 @@ def start_state(problem: Problem, shape: Shape, noise: Noise) -> State:
         np.zeros(int(np.prod(problem.knots))),
         shape,
         noise,
-        np.zeros(problem.data.shape[0]),
     )
 
 
@@ -77,14 +75,20 @@ def draw(state: State, w: Windows, hats: background.Hats, padded: tuple[int, int
     return peaks.stamp(values, w.index, size=padded) + hats.draw(state.knots)
 
 
+def _line_means(residual: Floats, weight: Floats, striped: bool) -> npt.NDArray[np.float32]:
+    if not striped:
+        return np.zeros(len(residual), np.float32)
+    return np.asarray((weight * residual).sum(1) / np.maximum(weight.sum(1), np.float32(1e-20)))
+
+
 def draw_whole(problem: Problem, state: State) -> npt.NDArray[np.float32]:
-    """(Y, X) model of a state, line offsets included."""
+    """(Y, X) model of a state, line offsets left out."""
     size = problem.data.shape
     w = peaks.windows(state.positions, state.shape, size=size)
     r = w.radius
     hats = background.make_hats(size, knots=problem.knots, border=r)
     model = draw(state, w, hats, (size[0] + 2 * r, size[1] + 2 * r))
-    return _unpadded(model, r) + state.rows[:, None].astype(np.float32)
+    return _unpadded(model, r)
 
 
 def look(
@@ -100,11 +104,13 @@ def look(
     r = w.radius
     padded = (size[0] + 2 * r, size[1] + 2 * r)
     hats = background.make_hats(size, knots=problem.knots, border=r)
-    model = draw(state, w, hats, padded)
+    model = draw(state, w, hats, padded).astype(np.float32, copy=False)
     if weight is None:
         weight = 1 / state.noise.variance(_unpadded(model, r))
     weight = peaks.pad(np.where(problem.seen, weight, 0), r)
-    residual = peaks.pad(problem.data - state.rows[:, None].astype(np.float32), r) - model
+    residual = peaks.pad(problem.data, r) - model
+    rows = _line_means(residual, weight, state.striped)
+    residual -= rows[:, None]
     weighted = weight * residual
     scaled = replace(w, basis=w.basis * _scale(state.heights)[:, :, None])
     pull = _prior(problem) @ _away(problem, state)[:, :, None]
@@ -116,7 +122,18 @@ def look(
     pairs, blocks = _pairs(state, weight, size)
     own = peaks.own_blocks(weight_windows, scaled) + _prior(problem)
     system = _system(scaled, hats, own, pairs, blocks, weight, weight_windows, slopes)
-    return View(scaled, hats, model, residual, weight, weight_windows, pairs, system, right)
+    return View(
+        scaled,
+        hats,
+        model,
+        residual.astype(np.float32, copy=False),
+        rows,
+        weight,
+        weight_windows,
+        pairs,
+        system,
+        right,
+    )
 
 
 def _unpadded(image: Floats, radius: int) -> Floats:
@@ -210,12 +227,12 @@ def advance(
 
 def _limited(vectors: Floats, limit: Floats) -> Floats:
     length = np.maximum(np.hypot(*vectors.T), 1e-12)
-    return vectors * np.minimum(1, limit / length)[:, None]
+    return np.asarray(vectors * np.minimum(1, limit / length)[:, None])
 
 
 def first_noise(problem: Problem, width: float) -> tuple[Noise, npt.NDArray[np.float32]]:
-    noise, smooth = guess_noise(problem.data, blur=max(0.7, 0.6 * width), sign=problem.sign)
-    return noise, 1 / noise.variance(smooth)
+    noise, smooth = guess_noise(problem.data, blur=max(0.7, 0.6 * width))
+    return noise, (1 / noise.variance(smooth)).astype(np.float32)
 
 
 def measure_noise(problem: Problem, state: State, view: View) -> Noise:
@@ -225,26 +242,17 @@ def measure_noise(problem: Problem, state: State, view: View) -> Noise:
     seen = problem.seen & (loud[r:-r, r:-r] < 1)
     parameters = 3 * len(state.heights) + len(state.knots)
     freedom = max(0.3, 1 - parameters / max(1, int(seen.sum())))
-    return fit_noise(
-        view.residual[r:-r, r:-r][seen], view.model[r:-r, r:-r][seen], freedom=freedom, sign=problem.sign
-    )
+    return fit_noise(view.residual[r:-r, r:-r][seen], view.model[r:-r, r:-r][seen], freedom=freedom)
 
 
-def row_offsets(problem: Problem, view: View) -> npt.NDArray[np.float64]:
-    """(Y,) offset of each line where lines scatter far more than image columns do, else zeros."""
-    r = view.windows.radius
-    weight, residual = view.weight[r:-r, r:-r], view.residual[r:-r, r:-r]
-    excess, offsets = [], []
+def is_striped(view: View) -> bool:
+    """Whether the means of lines scatter far more than the means of image columns: offsets line by line."""
+    excess = []
     for axis in (1, 0):
-        info = np.maximum(weight.sum(axis, dtype=float), 1e-30)
-        mean = (weight * residual).sum(axis, dtype=float) / info
-        excess.append(float(np.median(mean**2 * info)))
-        offsets.append(mean)
-    if excess[0] < 4 * max(excess[1], MEDIAN_CHI2):
-        return np.zeros(len(offsets[0]))
-    # what is smooth along y belongs to the background, which is being fitted in the same step
-    smooth = ndimage.gaussian_filter1d(offsets[0], 0.5 * KNOT_STEP * problem.spacing, mode="nearest")
-    return offsets[0] - smooth
+        info = view.weight.sum(axis, dtype=float)
+        mean = (view.weight * view.residual).sum(axis, dtype=float)[info > 0] / info[info > 0]
+        excess.append(float(np.median(mean**2 * info[info > 0])))
+    return excess[0] > 4 * max(excess[1], MEDIAN_CHI2)
 
 
 def fit(problem: Problem, width: float, *, shape: Shape | None = None) -> State:
@@ -262,8 +270,8 @@ def fit(problem: Problem, width: float, *, shape: Shape | None = None) -> State:
             state = replace(state, noise=measure_noise(problem, state, view))
         before = state.shape.width
         state, moved = advance(problem, state, view)
-        if number > 1:
-            state = replace(state, rows=state.rows + row_offsets(problem, view))
+        if (number == 2 and shape is None) or (number == 0 and shape is not None):
+            state = replace(state, striped=is_striped(view))
         settled = abs(state.shape.width / before - 1) < 0.01
         if number > 2 and settled and moved < 0.005 * problem.spacing:
             break
@@ -337,4 +345,5 @@ def white_reference(state: State, view: View) -> npt.NDArray[np.float32]:
     taken = np.einsum("nk,nkp->np", step[: 3 * n].reshape(n, 3).astype(np.float32), view.windows.basis)
     swallowed = peaks.stamp(taken, view.windows.index, size=view.weight.shape)
     swallowed += view.hats.draw(step[3 * n : 3 * n + len(state.knots)])
-    return root * (np.where(root > 0, noise / np.maximum(root, 1e-12), 0) - swallowed)
+    left = np.where(root > 0, noise / np.maximum(root, 1e-12), 0) - swallowed
+    return np.asarray(root * (left - _line_means(left, view.weight, state.striped)[:, None]))

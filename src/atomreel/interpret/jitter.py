@@ -43,15 +43,17 @@ def measure_jitter(
         return Jitter(0.0, 0.0 * added)
     start = w.corner[good]
     score, noise, signal = _moments(gradient[good], information[good], start[:, 0], lines)
-    _, base_noise, _ = control = _moments(
-        across[0][good], across[1][good], start[:, 1], int(start[:, 1].max()) + gradient.shape[1] + 1
-    )
-    level = max(float((control[0] ** 2).sum() / base_noise.sum()), 0.2) if base_noise.sum() > 0 else 1.0
+    lines_across = int(start[:, 1].max()) + gradient.shape[1] + 1
+    base, base_noise, base_signal = _moments(across[0][good], across[1][good], start[:, 1], lines_across)
+    whole = max(float(base_noise.sum()), 1e-30)
+    level = max(float((base**2).sum()) / whole, 0.2)
+    level_error = level * np.sqrt(2 * float(base_signal.sum())) / whole
     use = noise > 1e-6 * noise.max()
     weight = signal[use] / np.maximum(noise[use], 1e-30) ** 2
     scale = float((weight * signal[use]).sum())
     variance = float((weight * (score[use] ** 2 - level * noise[use])).sum()) / scale
-    error = np.sqrt(2 * float((weight**2 * (level * noise[use]) ** 2).sum())) / scale
+    own = np.sqrt(2 * float((weight**2 * level**2 * signal[use]).sum())) / scale
+    error = np.hypot(own, level_error * float((weight * noise[use]).sum()) / scale)
     if variance < SIGNIFICANT * error:
         return Jitter(0.0, 0.0 * added)
     return Jitter(variance, variance * added)
@@ -65,10 +67,10 @@ def _moments(
     col = (start[:, None] + np.arange(span)).ravel()
     row = np.repeat(np.arange(n), span)
     weights = sparse.csr_array((information.ravel().astype(float), (row, col)), shape=(n, lines))
-    score = np.bincount(col, gradient.ravel(), minlength=lines)
+    score: Floats = np.bincount(col, gradient.ravel(), minlength=lines)
     each = 1 / np.maximum(information.sum(1), 1e-30)
     shared = weights.T @ sparse.csr_array(weights.multiply(each[:, None]))
     left = sparse.diags_array(weights.sum(0)) - shared
-    noise = np.maximum(left.diagonal(), 0)
+    noise = np.maximum(left.diagonal(), 0).astype(float)
     signal = np.asarray(left.multiply(left).sum(1)).ravel()
     return score, noise, signal

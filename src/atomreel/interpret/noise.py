@@ -30,15 +30,15 @@ class Noise:
 
     def variance(self, intensity: Floats) -> npt.NDArray[np.float32]:
         line = np.float32(self.gain) * np.asarray(intensity, np.float32) + np.float32(self.zero)
-        return np.maximum(line, np.float32(self.least))
+        bounded: npt.NDArray[np.float32] = np.maximum(line, np.float32(self.least))
+        return bounded
 
 
-def fit_noise(residual: Floats, intensity: Floats, *, freedom: float = 1.0, sign: int = 1) -> Noise:
+def fit_noise(residual: Floats, intensity: Floats, *, freedom: float = 1.0) -> Noise:
     """Variance as a straight line in intensity, from residuals in bins of equal population.
 
     residual, intensity: (n,) pixels. freedom: share of the degrees of freedom left by the fit that made
-    the residuals. sign: of the gain (−1 for inverted images). A slope below three times its own error
-    is taken as zero: Gaussian noise of one width.
+    the residuals. A slope below three times its own error is taken as zero: Gaussian noise of one width.
     """
     every = max(1, len(residual) // SAMPLE)
     intensity = intensity[::every]
@@ -64,20 +64,18 @@ def fit_noise(residual: Floats, intensity: Floats, *, freedom: float = 1.0, sign
         (slope, zero), covariance = np.polyfit(level, value, 1, w=1 / sd, cov="unscaled")
         line = slope * level + zero
     misfit = max(1.0, float(np.mean(((value - line) / sd) ** 2)))
-    if slope * sign < 3 * np.sqrt(covariance[0, 0] * misfit):
+    if abs(slope) < 3 * np.sqrt(covariance[0, 0] * misfit):
         return flat
     return Noise(float(slope), float(zero), max(0.05 * mean, 0.7 * float(value.min())))
 
 
-def guess_noise(image: Floats, *, blur: float, sign: int = 1) -> tuple[Noise, npt.NDArray[np.float32]]:
+def guess_noise(image: Floats, *, blur: float) -> tuple[Noise, npt.NDArray[np.float32]]:
     """First guess from what a Gaussian blur of `blur` px removes, and the blurred image."""
     smooth = ndimage.gaussian_filter(np.asarray(image, np.float32), blur)
     spot = np.zeros((33, 33))
     spot[16, 16] = 1
     kernel = spot - ndimage.gaussian_filter(spot, blur)
-    return fit_noise(
-        (image - smooth).ravel(), smooth.ravel(), freedom=float((kernel**2).sum()), sign=sign
-    ), smooth
+    return fit_noise((image - smooth).ravel(), smooth.ravel(), freedom=float((kernel**2).sum())), smooth
 
 
 def loudness(scaled: Floats, blur: float) -> npt.NDArray[np.float32]:
@@ -88,7 +86,8 @@ def loudness(scaled: Floats, blur: float) -> npt.NDArray[np.float32]:
         return np.zeros_like(power)
     typical = float(np.median(seen))
     usual = typical + 5 * 1.4826 * float(np.median(np.abs(seen - typical)))
-    return power / np.float32(max(usual, 1e-12))
+    loud: npt.NDArray[np.float32] = power / np.float32(max(usual, 1e-12))
+    return loud
 
 
 def correlation_factors(
@@ -110,8 +109,10 @@ def correlation_factors(
 
     def spectrum(image: Floats) -> Floats:
         power = np.abs(fft.fft2(image[cut].astype(np.float32))) ** 2
-        return ndimage.gaussian_filter(power, width, mode="wrap")
+        smooth: Floats = ndimage.gaussian_filter(power, width, mode="wrap")
+        return smooth
 
     ratio = spectrum(scaled) / np.maximum(spectrum(reference), 1e-12)
     weight = np.abs(fft.fft2(profiles.astype(np.float32), s=size)) ** 2
-    return (ratio * weight).sum((1, 2)) / weight.sum((1, 2))
+    factors: npt.NDArray[np.float64] = (ratio * weight).sum((1, 2)) / weight.sum((1, 2))
+    return factors

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -53,7 +54,7 @@ def assemble(own: Floats, pairs: Ints, blocks: Floats) -> sparse.bsr_array:
     return sparse.bsr_array((data[order], col[order], start), shape=(3 * n, 3 * n))
 
 
-def _preconditioner(normal: Normal) -> tuple[object, Floats]:
+def _preconditioner(normal: Normal) -> tuple[Any, Floats]:
     """Factor of the knots' own matrix, less what the columns already explain of its diagonal blocks."""
     k = normal.knots.shape[0]
     if k <= DENSE_KNOTS:
@@ -86,7 +87,7 @@ def solve(normal: Normal, right: Floats, *, tolerance: float, steps: int) -> npt
         second = linalg.cho_solve(knots, b, check_finite=False) if isinstance(knots, tuple) else knots * b
         return np.concatenate([first, second, shape @ v[n3 + k :]])
 
-    x = np.zeros_like(right)
+    x = np.zeros(len(right))
     r = right.copy()
     z = precondition(r)
     p = z.copy()

@@ -155,17 +155,19 @@ def gather(image: Floats, w: Windows) -> npt.NDArray[np.float32]:
 
 def project(image_windows: Floats, w: Windows) -> npt.NDArray[np.float64]:
     """(N, 3) sums of windowed image values times the basis."""
-    return np.matmul(w.basis, image_windows[:, :, None])[:, :, 0].astype(float)
+    return np.asarray(np.matmul(w.basis, image_windows[:, :, None])[:, :, 0].astype(float))
 
 
 def own_blocks(weight_windows: Floats, w: Windows) -> npt.NDArray[np.float64]:
     """(N, 3, 3) Σ weight · basis · basisᵀ of every column with itself."""
-    return np.matmul(w.basis * weight_windows[:, None, :], w.basis.transpose(0, 2, 1)).astype(float)
+    return np.asarray(
+        np.matmul(w.basis * weight_windows[:, None, :], w.basis.transpose(0, 2, 1)).astype(float)
+    )
 
 
 def neighbours(positions: Floats, reach: float) -> npt.NDArray[np.intp]:
     """(P, 2) pairs i < j of columns closer than `reach` [px]."""
-    return cKDTree(positions).query_pairs(reach, output_type="ndarray").astype(np.intp)
+    return np.asarray(cKDTree(positions).query_pairs(reach, output_type="ndarray").astype(np.intp))
 
 
 def pair_blocks(
@@ -189,4 +191,4 @@ def pair_blocks(
         _evaluate(positions[pairs[:, k]], centre, side, shape)[0].reshape(len(pairs), 3, -1) for k in (0, 1)
     )
     first *= weights
-    return np.matmul(first, second.transpose(0, 2, 1)).astype(float)
+    return np.asarray(np.matmul(first, second.transpose(0, 2, 1)).astype(float))

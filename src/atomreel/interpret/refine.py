@@ -105,7 +105,7 @@ def refine_columns(
     covariance[lost, 2, 2] += (MOVE_LIMIT * problem.near[lost]) ** 2
     covariance *= np.outer([1, bin_size, bin_size], [1, bin_size, bin_size])
     noise = _in_image_units(state.noise, level, scale, bin_size)
-    state, fitted = _unbinned(problem, state, bin_size, whole)
+    state, fitted = _unbinned(whole, state, view, bin_size)
     sigma = np.sqrt(np.maximum(covariance[:, [0, 1, 2], [0, 1, 2]], 0))
     table = pd.DataFrame(
         np.column_stack(
@@ -167,10 +167,9 @@ def _problem(data: Floats, start: Floats, bright: bool) -> tuple[Problem, float,
         Problem(
             data=np.where(seen, (data - level) / scale, 0).astype(np.float32),
             seen=seen,
-            start=start,
+            start=start.astype(float),
             near=near,
             spacing=spacing,
-            sign=1 if bright else -1,
             knots=count_knots(data.shape, KNOT_STEP * spacing),
         ),
         level,
@@ -185,7 +184,7 @@ def _binned(problem: Problem, size: int) -> Problem:
     shape = [-(-n // size) * size for n in problem.data.shape]
     margin = [(0, whole - n) for whole, n in zip(shape, problem.data.shape, strict=True)]
     blocks = (shape[0] // size, size, shape[1] // size, size)
-    seen = np.pad(problem.seen, margin).reshape(blocks).all((1, 3))
+    seen = np.asarray(np.pad(problem.seen, margin).reshape(blocks).all((1, 3)))
     data = np.pad(problem.data, margin).reshape(blocks).mean((1, 3))
     return replace(
         problem,
@@ -210,14 +209,13 @@ def _full_shape(shape: Shape, size: int) -> Shape:
     return replace_covariance(shape, shape.covariance * size**2 - np.eye(2) * (size**2 - 1) / 12)
 
 
-def _unbinned(
-    problem: Problem, state: State, size: int, whole: Problem
-) -> tuple[State, npt.NDArray[np.float32]]:
+def _unbinned(whole: Problem, state: State, view: View, size: int) -> tuple[State, npt.NDArray[np.float32]]:
     """The state and its model on the pixels of the image as given."""
     positions = state.positions * size + (size - 1) / 2
-    rows = np.repeat(state.rows, size)[: whole.data.shape[0]]
-    full = replace(state, positions=positions, rows=rows, shape=_full_shape(state.shape, size))
-    return full, draw_whole(whole, full)
+    full = replace(state, positions=positions, shape=_full_shape(state.shape, size))
+    r = view.windows.radius
+    rows = np.repeat(view.rows[r:-r], size)[: whole.data.shape[0]]
+    return full, draw_whole(whole, full) + rows[:, None]
 
 
 def _in_image_units(noise: Noise, level: float, scale: float, bin_size: int) -> tuple[float, float]:

@@ -13,6 +13,8 @@ from atomreel.core.errors import InputError
 Floats = npt.NDArray[np.float64]
 LEAST_SPREAD = 0.01  # of the intensity: no class is sharper than this, whatever the fit says
 LEAST_SHARE = 0.01
+UNKNOWN = 1e100  # error of a value that is not finite: its class is then anybody's guess
+MOST_VALUES = 4000  # more say nothing new about four classes
 
 
 @dataclass(frozen=True)
@@ -74,8 +76,8 @@ def fit_species(
     if max_classes < 1:
         raise InputError(f"max_classes must be at least 1, got {max_classes}")
     generator = np.random.default_rng(rng)
-    if len(value) > 20000:
-        pick = generator.choice(len(value), 20000, replace=False)
+    if len(value) > MOST_VALUES:
+        pick = generator.choice(len(value), MOST_VALUES, replace=False)
         value, error = value[pick], error[pick]
     if not len(value):
         return SpeciesModel((1.0,), (0.0,), (1.0,))
@@ -93,7 +95,8 @@ def fit_species(
 def label_species(intensity: npt.ArrayLike, intensity_err: npt.ArrayLike, *, model: SpeciesModel) -> Species:
     """Most probable class of each intensity under `model`; the same model gives the same names in every frame."""
     value, error = _checked(intensity, intensity_err, finite_only=False)
-    log = _log_parts(np.nan_to_num(value), np.nan_to_num(error), model)
+    known = np.isfinite(value) & np.isfinite(error)
+    log = _log_parts(np.where(known, value, 0.0), np.where(known, error, UNKNOWN), model)
     probability = np.exp(log - np.logaddexp.reduce(log, axis=1, keepdims=True))
     labels = np.array(model.names)[probability.argmax(1)]
     return Species(labels, probability, model)
@@ -115,7 +118,9 @@ def _log_parts(value: Floats, error: Floats, model: SpeciesModel) -> Floats:
     """(N, K) log of share × density."""
     variance = np.square(model.sds)[None, :] + np.square(error)[:, None]
     gap = value[:, None] - np.array(model.means)
-    return np.log(np.array(model.shares)) - 0.5 * (gap**2 / variance + np.log(2 * np.pi * variance))
+    return np.asarray(
+        np.log(np.array(model.shares)) - 0.5 * (gap**2 / variance + np.log(2 * np.pi * variance))
+    )
 
 
 def _best_mixture(
@@ -123,7 +128,7 @@ def _best_mixture(
 ) -> tuple[SpeciesModel | None, float]:
     best, least = None, np.inf
     starts = [np.quantile(value, (np.arange(count) + 0.5) / count)]
-    starts.append(np.linspace(*np.quantile(value, [0.02, 0.98]), count + 2)[1:-1])
+    starts.append(np.quantile(value, 0.02) + np.ptp(value) * (np.arange(count) + 1) / (count + 1))
     starts += [np.sort(rng.choice(value, count)) for _ in range(0 if count == 1 else 3)]
     for start in starts:
         model = _maximise(value, error, start)
@@ -148,7 +153,7 @@ def _maximise(value: Floats, error: Floats, means: Floats, *, steps: int = 200) 
         log = _log_parts(value, error, model)
         total = np.logaddexp.reduce(log, axis=1)
         now = float(total.sum())
-        if now - before < 1e-7 * len(value):
+        if now - before < 1e-5 * len(value):
             break
         before = now
         share = np.exp(log - total[:, None])

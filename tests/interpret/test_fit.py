@@ -1,0 +1,49 @@
+"""Parts of the joint fit: first width, the sample that teaches the shape, stripes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from atomreel.interpret.background import count_knots
+from atomreel.interpret.fit import Problem, fit, guess_width, is_striped, look, sample_part
+
+
+def problem(rng, *, cells=12, spacing=14.0, sigma=2.5, noise=0.1, stripes=0.0):
+    size = (int(cells * spacing),) * 2
+    y, x = np.mgrid[: size[0], : size[1]]
+    points = spacing * (np.stack(np.mgrid[:cells, :cells], -1).reshape(-1, 2) + 0.5)
+    points = points + rng.uniform(-1, 1, points.shape)
+    data = sum(np.exp(-((y - a) ** 2 + (x - b) ** 2) / (2 * sigma**2)) for a, b in points)
+    data = data + rng.normal(0, noise, size) + rng.normal(0, stripes, (size[0], 1))
+    return Problem(
+        data=data.astype(np.float32),
+        seen=np.ones(size, bool),
+        start=points,
+        near=np.full(len(points), spacing),
+        spacing=spacing,
+        knots=count_knots(size, 3 * spacing),
+    )
+
+
+def test_width_is_found_and_refined(rng):
+    given = problem(rng)
+    guess = guess_width(given)
+    assert guess == pytest.approx(2.5, rel=0.25)
+    assert fit(given, 1.4 * guess).shape.width == pytest.approx(2.5, rel=0.08)
+
+
+def test_sample_is_a_part_of_many_columns(rng):
+    few = problem(rng, cells=10)
+    assert sample_part(few) is few
+    part = sample_part(problem(rng, cells=34, spacing=8.0))
+    assert 300 < len(part.start) < 700
+    assert part.data.shape[0] < 34 * 8
+
+
+@pytest.mark.parametrize(("stripes", "expected"), [(0.0, False), (0.3, True)])
+def test_stripes_are_noticed(rng, stripes, expected):
+    given = problem(rng, stripes=stripes)
+    state = fit(given, 2.5)
+    assert state.striped is expected
+    assert is_striped(look(given, state)) is False
