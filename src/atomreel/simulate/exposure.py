@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -72,7 +71,7 @@ def _random_probe(
             cs=float(rng.normal(0, 0.7)),
             astigmatism=float(rng.exponential(8)),
             angle=float(rng.uniform(-180, 180)),
-            coma=float(rng.exponential(50)),
+            coma=float(rng.exponential(30)),
             source=scope.draw("source", rng),
         )
     # as a share of the nearest distance: points, discs, and dumbbells that only just stay apart
@@ -88,8 +87,9 @@ def _random_probe(
 
 
 def expose_stem(
-    scene: Scene, scope: Scope, rng: np.random.Generator, nn: float, size: tuple[int, int]
+    scene: Scene, scope: Scope, rng: np.random.Generator, *, nn: float, size: tuple[int, int]
 ) -> Exposure:
+    """A scanned image, HAADF or annular bright field. nn: nearest distance [px]; size: (Y, X) px."""
     pixel = scene.nearest / nn
     seen, meta = _drifted(scene, scope, rng, nn, size, rng.choice([0.1, 1.0, 2.0]) / 2)
     dark = bool(
@@ -174,8 +174,9 @@ def _stem_background(
 
 
 def expose_hrtem(
-    scene: Scene, scope: Scope, rng: np.random.Generator, nn: float, size: tuple[int, int]
+    scene: Scene, scope: Scope, rng: np.random.Generator, *, nn: float, size: tuple[int, int]
 ) -> Exposure:
+    """A phase-contrast image of the specimen as a thin phase object, in conditions where most columns show."""
     import torch
 
     pixel = scene.nearest / nn
@@ -267,8 +268,9 @@ def _random_optics(scope: Scope, rng: np.random.Generator, voltage: float, q: fl
 
 
 def expose_stm(
-    scene: Scene, scope: Scope, rng: np.random.Generator, nn: float, size: tuple[int, int]
+    scene: Scene, scope: Scope, rng: np.random.Generator, *, nn: float, size: tuple[int, int]
 ) -> Exposure:
+    """A topograph: one lobe per column, a slow scan, and the marks of an imperfect tip."""
     seen, meta = _drifted(scene, scope, rng, nn, size, rng.choice([0.5, 1.0, 2.0]))
     tone = rng.uniform(0.5, 1.0, len(scene.structure.kinds))
     if len(tone) > 1 and rng.random() < 0.15:  # as in graphite, where every other atom does not show
@@ -334,5 +336,12 @@ def _at(image: npt.NDArray[Any], positions: Array) -> Array:
     return image[y, x].astype(float)
 
 
-Exposer = Callable[[Scene, Scope, np.random.Generator, float, tuple[int, int]], Exposure]
+class Exposer(Protocol):
+    """A microscope: nn is the nearest distance [px], size (Y, X) the field [px]."""
+
+    def __call__(
+        self, scene: Scene, scope: Scope, rng: np.random.Generator, *, nn: float, size: tuple[int, int]
+    ) -> Exposure: ...
+
+
 EXPOSERS: dict[str, Exposer] = {"stem": expose_stem, "hrtem": expose_hrtem, "stm": expose_stm}

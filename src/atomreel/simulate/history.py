@@ -97,7 +97,9 @@ def find_sites(
     return Sites(positions, is_metal, same, other, blob_order(positions, rng, centre=hole))
 
 
-def run_history(sites: Sites, start: State, times: Array, rates: Rates, rng: np.random.Generator) -> History:
+def run_history(
+    sites: Sites, start: State, times: Array, *, rates: Rates, rng: np.random.Generator
+) -> History:
     """The process from `start` at times[0] (Gillespie's direct method), seen at `times` [s], which must increase."""
     if np.any(np.diff(times) <= 0):
         raise InputError("times of a history must increase")

@@ -238,7 +238,8 @@ def _strain(
     if rng.random() < 0.3:
         span = box[2] - box[0]
         wave = rng.normal(0, 1, 2) * 2 * np.pi / (span * rng.uniform(0.3, 1.5))
-        amplitude = 0.3 * nearest * rng.random() * rng.normal(0, 1, 2)
+        size = min(0.3 * nearest, 0.08 / np.hypot(*wave))  # at most 8 % of strain
+        amplitude = size * rng.uniform(-1, 1, 2)
         positions = positions + np.sin(positions @ wave + rng.uniform(0, 6))[:, None] * amplitude
     disorder = nearest * rng.choice([0.0, 0.01, 0.03, 0.07], p=[0.3, 0.4, 0.2, 0.1])
     return structure.move(positions + rng.normal(0, disorder + 1e-12, positions.shape))

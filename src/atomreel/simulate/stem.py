@@ -60,7 +60,8 @@ class Probe:
 @dataclass(frozen=True)
 class AberratedProbe:
     """Probe of an aperture with aberrations and an effective source. voltage [kV], semiangle [mrad], defocus [Å]
-    (positive = underfocus), cs [µm], astigmatism [Å] at `angle` [°], coma [Å], source [Å] FWHM."""
+    (positive = underfocus), cs [µm], astigmatism [Å] at `angle` [°], coma [Å] (with the tilt that
+    keeps the peak where it is), source [Å] FWHM."""
 
     voltage: float
     semiangle: float
@@ -84,7 +85,7 @@ class AberratedProbe:
         chi = (
             0.5 * alpha2 * (-self.defocus + self.astigmatism * np.cos(2 * phi))
             + 0.25e4 * self.cs * alpha2**2
-            + self.coma / 3 * alpha2**1.5 * np.cos(phi)
+            + self.coma / 3 * (alpha2 - 2 / 3 * (1e-3 * self.semiangle) ** 2) * np.sqrt(alpha2) * np.cos(phi)
         ) * (2 * np.pi / wave_length)
         pupil = np.zeros(shape, dtype=np.complex64)
         pupil[iy, ix] = soft[iy, ix] * np.exp(-1j * chi)
