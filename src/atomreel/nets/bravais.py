@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from atomreel.nets.spectrum import NEAREST, ORDERS, Lattices, Spots, find_spots, fit_lattices, log_power
+from atomreel.nets.spectrum import CANDIDATES, PEAKS, Lattices, Spots, find_spots, fit_lattices, log_power
 
 CLASSES = 6
 STRENGTHS = 8  # orders whose strength is looked at
+WIDTH = CANDIDATES * (5 + 5 + 8 + STRENGTHS + 1) + PEAKS
 _HEXAGONAL = complex(0.5, 3**0.5 / 2)
 
 
@@ -69,9 +70,6 @@ def _explained(spots: Spots, found: Lattices) -> torch.Tensor:
     off = ((h - h.round()) * a + (k - k.round()) * b).abs()
     weight = (spots.strength - 2.5).clamp_min(0)[:, None]
     return (weight * (off < 1.2)).sum(-1) / weight.sum(-1).clamp_min(0.1)
-
-
-WIDTH = 2 * (5 + 5 + 8 + STRENGTHS + 1) + 10
 
 
 class BravaisNet(nn.Module):

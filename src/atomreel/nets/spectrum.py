@@ -17,13 +17,30 @@ SIZE = 128  # px of a window
 PAD = 2  # bins per cycle of the window, so that maxima can be interpolated
 BINS = SIZE * PAD
 LEAST = 2.8 * PAD  # bins; four cells across a window put every spot further out
+TAPER = 0.5  # power of the sine that fades a window's rim
+STREAK = 3  # bins on either side of an axis
 EDGE = 4  # extra columns left of zero frequency
 PEAKS = 10
-NEAREST = torch.tensor([[1, 0], [0, 1], [1, 1], [1, -1]])
-ORDERS = torch.tensor(
-    NEAREST.tolist()
-    + [[2, 0], [0, 2], [2, 1], [2, -1], [1, 2], [1, -2], [2, 2], [2, -2]]
-    + [[3, 0], [0, 3], [3, 1], [3, -1], [1, 3], [1, -3], [3, 2], [3, -2], [2, 3], [2, -3], [3, 3], [3, -3]]
+CANDIDATES = 3
+ORDERS = torch.tensor(  # half of the spots of a lattice, nearest first
+    [
+        *([1, 0], [0, 1], [1, 1], [1, -1]),
+        *([2, 0], [0, 2], [2, 1], [2, -1], [1, 2], [1, -2], [2, 2], [2, -2]),
+        *(
+            [3, 0],
+            [0, 3],
+            [3, 1],
+            [3, -1],
+            [1, 3],
+            [1, -3],
+            [3, 2],
+            [3, -2],
+            [2, 3],
+            [2, -3],
+            [3, 3],
+            [3, -3],
+        ),
+    ]
 )
 NOISE_LEVEL = 1.4  # of the pooled logarithm; a place with less speaks against a lattice that has a spot there
 FULL_LEVEL = 5.0  # a spot stronger than e⁵ times the floor says no more about where the lattice lies
@@ -57,9 +74,9 @@ class Spots:
 
 @cache
 def _taper(device: torch.device) -> torch.Tensor:
+    """Weak, so that the atoms near the rim, which fix the lattice best, keep their say."""
     t = (torch.arange(SIZE, device=device) + 0.5) / SIZE
-    hann = torch.sin(torch.pi * t) ** 2
-    profile = torch.sin(torch.pi * t).sqrt() * hann.sqrt()
+    profile = torch.sin(torch.pi * t) ** TAPER
     return profile[:, None] * profile
 
 
@@ -76,8 +93,7 @@ def log_power(windows: torch.Tensor) -> torch.Tensor:
     The floor is a geometric mean over the ring with what stands out held down: shot noise and the diffuse
     scattering of disorder go into it, spots do not. A constant window gives zeros.
     """
-    x = windows.float()
-    x = x - x.mean((1, 2), keepdim=True)
+    x = _level(windows.float())
     scale = x.square().mean((1, 2), keepdim=True).sqrt()
     x = torch.where(scale > 0, x / scale.clamp_min(1e-30), torch.zeros_like(x)) * _taper(x.device)
     power = torch.fft.rfft2(x, s=(BINS, BINS)).abs().square_()
@@ -95,7 +111,28 @@ def log_power(windows: torch.Tensor) -> torch.Tensor:
     low = place.long()
     share = place - low
     smooth = floor[:, low.flatten()] * (1 - share.flatten()) + floor[:, low.flatten() + 1] * share.flatten()
-    return logs - smooth.view_as(logs) - 0.5772
+    return _without_streaks(logs - smooth.view_as(logs) - 0.5772)
+
+
+def _level(x: torch.Tensor) -> torch.Tensor:
+    """Without mean and ramp, whose streaks would cross the spots."""
+    x = x - x.mean((1, 2), keepdim=True)
+    t = torch.linspace(-1, 1, SIZE, device=x.device)
+    norm = t.square().sum() * SIZE
+    down, across = (x.sum(2) @ t) / norm, (x.sum(1) @ t) / norm
+    return x - down[:, None, None] * t[:, None] - across[:, None, None] * t
+
+
+def _without_streaks(logs: torch.Tensor) -> torch.Tensor:
+    """Columns and rows near the axes lowered to the floor: brightness that jumps from scan line to scan line."""
+    out = logs.clone()
+    middle = logs[:, :, :STREAK]
+    out[:, :, :STREAK] -= middle.clamp(max=3).mean(1, keepdim=True).add(0.3).clamp_min(0)
+    rows = torch.cat([logs[:, :STREAK], logs[:, 1 - STREAK :]], 1)
+    raised = rows.clamp(max=3).mean(2, keepdim=True).add(0.3).clamp_min(0)
+    out[:, :STREAK] -= raised[:, :STREAK]
+    out[:, 1 - STREAK :] -= raised[:, STREAK:]
+    return out
 
 
 def _extended(logs: torch.Tensor) -> torch.Tensor:
@@ -236,7 +273,7 @@ def _held(move: torch.Tensor) -> torch.Tensor:
     return move * (2 / move.abs().clamp_min(2.0))
 
 
-def fit_lattices(logs: torch.Tensor, spots: Spots, *, candidates: int = 2) -> Lattices:
+def fit_lattices(logs: torch.Tensor, spots: Spots, *, candidates: int = CANDIDATES) -> Lattices:
     """The lattices that explain the spots best; each differs from the better ones."""
     grid = _extended(logs)
     pooled = _dilated(grid)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+from scipy.ndimage import gaussian_filter, zoom
 
 from atomreel.core.errors import InputError, UnknownNameError
 
@@ -121,22 +122,35 @@ class Look:
     readout: float
     lines: float
     covered: float
+    haze: float
+    blur: float
     basis: tuple[tuple[float, float, float], ...]
 
 
 def random_look(rng: np.random.Generator) -> Look:
-    """Conditions of METHODS S1 and somewhat beyond, so that real windows lie inside."""
+    """Conditions of METHODS S1 in half of the cases, else beyond them, so that real windows lie inside.
+
+    Beyond are: more disorder, read-out noise, scan lines that differ in brightness, the edge of the crystal,
+    contamination, and noise that neighbouring pixels share (resampled or smoothed images).
+    """
+    beyond = rng.random() < 0.5
+
+    def sometimes(share: float, low: float, high: float, otherwise: float) -> float:
+        return float(rng.uniform(low, high)) if beyond and rng.random() < share else otherwise
+
     return Look(
         width=float(rng.uniform(0.1, 0.27)),
-        disorder=float(rng.uniform(0, 0.08) if rng.random() < 0.85 else rng.uniform(0.08, 0.12)),
-        spread=float(rng.uniform(0, 0.25)),
+        disorder=sometimes(0.3, 0.08, 0.12, float(rng.uniform(0, 0.08))),
+        spread=float(rng.uniform(0, 0.25 if beyond else 0.15)),
         empty=float(rng.uniform(0, 0.04)),
         counts=float(np.exp(rng.uniform(np.log(0.5), np.log(100)))),
         background=float(rng.uniform(0, 0.6)),
         ramp=float(rng.uniform(0, 0.4)),
-        readout=float(rng.choice([0.0, 0.0, rng.uniform(0, 0.6)])),
-        lines=float(rng.choice([0.0, 0.0, 0.0, rng.uniform(0, 0.15)])),
-        covered=float(rng.choice([1.0, 1.0, 1.0, 1.0, rng.uniform(0.6, 1.0)])),
+        readout=sometimes(0.5, 0, 0.6, 0.0),
+        lines=sometimes(0.3, 0, 0.15, 0.0),
+        covered=sometimes(0.3, 0.6, 1.0, 1.0),
+        haze=sometimes(0.4, 0, 0.8, 0.0),
+        blur=sometimes(0.3, 0.4, 1.3, 0.0),
         basis=_random_basis(rng),
     )
 
@@ -233,12 +247,21 @@ def add_noise(
     t = np.linspace(-0.5, 0.5, size)
     direction = rng.uniform(0, 2 * np.pi)
     ramp = look.ramp * (np.sin(direction) * t[:, None] + np.cos(direction) * t)
+    if look.haze:
+        signal = signal + look.haze * _smooth_field(rng, size)
     mean = look.counts * np.clip(signal + look.background + ramp, 0, None)
     mean = mean * (1 + look.lines * rng.standard_normal(size)[:, None]).clip(0)
     counts = rng.poisson(mean).astype(np.float32)
     if look.readout:
         counts += (look.readout * np.sqrt(look.counts) * rng.standard_normal(signal.shape)).astype(np.float32)
-    return counts
+    return gaussian_filter(counts, look.blur) if look.blur else counts
+
+
+def _smooth_field(rng: np.random.Generator, size: int) -> npt.NDArray[np.float32]:
+    """(size, size) from 0 to 1, without detail finer than a third of the window: contamination, bending."""
+    field = rng.standard_normal((6, 6))
+    field = zoom(field, size / 6, order=3, mode="nearest", grid_mode=True)
+    return np.asarray((field - field.min()) / max(float(np.ptp(field)), 1e-9), np.float32)
 
 
 def _noise_window(rng: np.random.Generator, look: Look, *, size: int) -> Window:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from atomreel.nets.bravais import BravaisNet, describe
+from atomreel.nets.bravais import describe
 from atomreel.nets.spectrum import SIZE
 from atomreel.simulate.bravais import CLASSES, random_window
 from atomreel.tasks.task import Arrays, Report
@@ -46,7 +46,7 @@ class BravaisTask:
             "batch": 256,
             "rate": 2e-3,
             "weight_decay": 2e-2,
-            "first": 1500,
+            "first": 2000,
             "fresh": 0.0,
             "window": 100_000,
             "examples": 200,
