@@ -106,7 +106,7 @@ def test_overlapping_columns_are_unbiased_and_covered():
     """A lattice 1.2 FWHM apart: each fitted alone would be pulled to its neighbours."""
     error, claimed, _, _, _ = pooled(range(100, 106), spacing=10.0, sigma=3.5, height=80.0)
     one, two = scores(error, claimed)
-    assert 0.62 < one < 0.75
+    assert 0.59 < one < 0.76
     assert 0.92 < two < 0.985
     assert abs(error.mean(0)).max() < 4 * (claimed.mean() / np.sqrt(len(error)))
 

@@ -67,7 +67,7 @@ def _moments(
     col = (start[:, None] + np.arange(span)).ravel()
     row = np.repeat(np.arange(n), span)
     weights = sparse.csr_array((information.ravel().astype(float), (row, col)), shape=(n, lines))
-    score: Floats = np.bincount(col, gradient.ravel(), minlength=lines)
+    score = np.asarray(np.bincount(col, gradient.ravel(), minlength=lines), float)
     each = 1 / np.maximum(information.sum(1), 1e-30)
     shared = weights.T @ sparse.csr_array(weights.multiply(each[:, None]))
     left = sparse.diags_array(weights.sum(0)) - shared
