@@ -203,9 +203,8 @@ def draw_atoms(results: Results, folder: Path) -> Drawing | None:
         edges = np.histogram_bin_edges(values if values.size else np.zeros(1), bins=60)
         for colour, (species, part) in zip(COLOURS, groups, strict=False):
             seen = part["intensity"].to_numpy(float)
-            grid[0, 2].hist(
-                seen[np.isfinite(seen)], bins=edges, color=colour, alpha=0.75, label=plain(species)
-            )
+            heights, _ = np.histogram(seen[np.isfinite(seen)], bins=edges)
+            grid[0, 2].stairs(heights, edges, fill=True, color=colour, alpha=0.75, label=plain(species))
         grid[0, 2].set(xlabel="intensity (image units)")
         legend(grid[0, 2])
     else:
@@ -261,7 +260,7 @@ def histogram(ax: Any, values: Any, label: str, *, span: tuple[float, float] | N
         low, high = np.quantile(values, (0.001, 0.999))
         span = (float(low), float(high)) if high > low else (float(low) - 0.5, float(low) + 0.5)
     bins = int(np.clip(np.sqrt(max(values.size, 1)), 10, 80))
-    ax.hist(values, bins=bins, range=span, color=COLOURS[0], alpha=0.85)
+    ax.stairs(*np.histogram(values, bins=bins, range=span), fill=True, color=COLOURS[0], alpha=0.85)
     ax.set(xlabel=label, ylabel="count")
 
 

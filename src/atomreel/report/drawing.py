@@ -103,7 +103,7 @@ def finish(made: Any, folder: Path, name: str, *, title: str, caption: str, wide
         made.savefig(
             part,
             format="png",
-            dpi=180,
+            dpi=160,
             facecolor="white",
             metadata={"Software": None},
             pil_kwargs={"compress_level": 4},

@@ -83,7 +83,10 @@ def write_csv(results: Results, out: Path) -> None:
             assert table is not None
             table.to_csv(part / f"{name}.csv", index=False, lineterminator="\n")
         if rates:
-            rows = [{"name": name, **(rate if isinstance(rate, dict) else {"value": rate})} for name, rate in rates.items()]
+            rows = [
+                {"name": name, **(rate if isinstance(rate, dict) else {"value": rate})}
+                for name, rate in rates.items()
+            ]
             pd.DataFrame(rows).to_csv(part / "rates.csv", index=False, lineterminator="\n")
 
 
@@ -119,7 +122,13 @@ def write_hyperspy(results: Results, out: Path) -> None:
     steady = len(times) > 1 and np.allclose(np.diff(times), step, rtol=1e-3)
     shape = data.shape
     axes = [
-        _axis("time" if steady else "frame", shape[0], step if steady else 1.0, "s" if steady else "", navigate=True),
+        _axis(
+            "time" if steady else "frame",
+            shape[0],
+            step if steady else 1.0,
+            "s" if steady else "",
+            navigate=True,
+        ),
         _axis("y", shape[1], dy * scale, unit, navigate=False),
         _axis("x", shape[2], dx * scale, unit, navigate=False),
     ]

@@ -232,13 +232,13 @@ def sentence(first: str, second: str) -> str:
 
 
 def plus_minus(value: float, error: float) -> str:
-    """'3.182 ± 0.004': the error with two digits if it begins with 1, else one; the value to match."""
+    """'3.182 ± 0.004': the error with two digits below 1.95 of its decade, else one; the value to match."""
     if not np.isfinite(value):
         return "–"
     if not np.isfinite(error) or error <= 0:
         return f"{value:.4g}".replace("-", "−")
     digits = -int(np.floor(np.log10(error)))
-    digits += int(round(error * 10**digits, 6) < 2)
+    digits += int(round(error * 10**digits, 6) < 1.95)
     digits = max(digits, 0)
     return f"{value:.{digits}f} ± {error:.{digits}f}".replace("-", "−")
 
