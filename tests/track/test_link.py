@@ -1,0 +1,104 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from atomreel.core.errors import InputError
+from atomreel.track.link import link
+
+
+def points(*rows):
+    return pd.DataFrame(rows, columns=["frame", "y", "x"])
+
+
+def walkers(rng, *, count=300, frames=25, step=0.5, missing=0.06, side=200.0):
+    """Random walkers with known names, some unseen in some frames, born and ending at random."""
+    where = rng.uniform(0, side, (count, 2))
+    start, stop = rng.integers(0, 8, count), rng.integers(frames - 8, frames, count)
+    rows = []
+    for frame in range(frames):
+        where = where + rng.normal(0, step, where.shape)
+        seen = (rng.random(count) > missing) & (frame >= start) & (frame <= stop)
+        rows.append(
+            pd.DataFrame(
+                {"frame": frame, "y": where[seen, 0], "x": where[seen, 1], "name": np.nonzero(seen)[0]}
+            )
+        )
+    return pd.concat(rows, ignore_index=True)
+
+
+def test_one_to_one_and_right(rng):
+    table = walkers(rng)
+    tracks = link(table, max_step=2.5)
+    assert len(tracks) == len(table)
+    assert not tracks.duplicated(["frame", "track"]).any()
+    ordered = tracks.sort_values(["track", "frame"])
+    inside = np.diff(ordered["track"]) == 0
+    right = (np.diff(ordered["name"]) == 0)[inside]
+    assert right.mean() > 0.99
+    # The stated confidence is what comes true.
+    stated = ordered["link"].to_numpy()[1:][inside]
+    assert stated.mean() == pytest.approx(right.mean(), abs=0.03)
+
+
+def test_crossing_is_solved_globally():
+    """Nearest-first would take 0 → 1.0 and strand the other; the cheapest whole does not."""
+    tracks = link(points((0, 0, 0), (0, 0, 1.6), (1, 0, 1.0), (1, 0, 2.6)), max_step=2)
+    assert tracks.loc[tracks["frame"] == 1, "track"].tolist() == [0, 1]
+
+
+def test_gaps_are_closed_only_within_memory():
+    gone = points((0, 0, 0), (1, 0, 0), (4, 0, 0.5), (5, 0, 0.5))
+    assert link(gone, max_step=1, memory=2)["track"].nunique() == 1
+    assert link(gone, max_step=1, memory=1)["track"].nunique() == 2
+
+
+def test_tracks_begin_and_end_anywhere():
+    table = points((0, 0, 0), (1, 0, 0), (1, 50, 50), (2, 50, 50), (9, 0, 0))
+    assert link(table, max_step=1)["track"].tolist() == [0, 0, 1, 1, 2]
+
+
+def test_identical_positions_link():
+    assert link(points((0, 3, 3), (1, 3, 3)), max_step=1)["track"].tolist() == [0, 0]
+
+
+def test_pause_lengthens_the_reach():
+    jump = points((0, 0, 0), (1, 0, 0), (2, 0, 0), (3, 0, 2.5))
+    assert link(jump, max_step=1)["track"].nunique() == 2
+    assert link(jump, max_step=1, times=[0, 1, 2, 11])["track"].nunique() == 1
+
+
+def test_kind_may_change_but_competes_worse():
+    table = points((0, 0, 0), (1, 0, 0.1), (1, 0, -0.2)).assign(kind=["a", "b", "a"])
+    assert link(table, max_step=1)["track"].tolist() == [0, 1, 0]
+    alone = points((0, 0, 0), (1, 0, 0.1)).assign(kind=["a", "b"])
+    assert link(alone, max_step=1)["track"].tolist() == [0, 0]
+
+
+def test_drift_comes_off_first():
+    frames = range(6)
+    table = points(*((f, 3.0 * f, 0) for f in frames))
+    drift = pd.DataFrame({"frame": frames, "dy": [3.0 * f for f in frames], "dx": 0.0})
+    tracks = link(table, max_step=1, drift=drift)
+    assert tracks["track"].nunique() == 1
+    assert tracks["y"].tolist() == table["y"].tolist()
+
+
+def test_row_order_does_not_matter(rng):
+    table = walkers(rng, count=80, frames=10)
+    shuffled = table.sample(frac=1, random_state=1)
+    a, b = (
+        link(t, max_step=2.5).sort_values(["frame", "name"])["link"].to_numpy() for t in (table, shuffled)
+    )
+    assert np.allclose(a, b, equal_nan=True)
+
+
+def test_empty_and_bad_input():
+    assert len(link(points(), max_step=1)) == 0
+    with pytest.raises(InputError, match="max_step"):
+        link(points((0, 0, 0)), max_step=0)
+    with pytest.raises(InputError, match="missing"):
+        link(pd.DataFrame({"frame": [0]}), max_step=1)
+    with pytest.raises(InputError, match="NaN"):
+        link(points((0, np.nan, 0)), max_step=1)
+    with pytest.raises(InputError, match="times"):
+        link(points((5, 0, 0)), max_step=1, times=[0, 1])
