@@ -11,12 +11,14 @@ import pandas as pd
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
+from scipy.special import expit
 from scipy.stats import norm
 
 from atomreel.core.errors import InputError
 from atomreel.core.lattice import Lattice
 from atomreel.core.material import Material
 from atomreel.core.tables import check_table, empty_table
+from atomreel.interpret.evidence import emptiness, shared_odds
 from atomreel.interpret.lattice import LatticeFit
 from atomreel.interpret.mixture import odd_ones
 from atomreel.interpret.naming import SiteNames, name_sites
@@ -48,12 +50,24 @@ class Ground:
     error: float
 
 
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What a frame's columns are judged with besides the table. image: (Y, X) or None."""
+
+    shape: tuple[int, int]
+    prior: Mapping[str, float]
+    image: Array | None
+    bright: bool
+
+
 def find_defects(
     atoms: pd.DataFrame,
     lattices: LatticeFit | Mapping[int, LatticeFit],
     *,
     shape: tuple[int, int],
     material: Material | None = None,
+    images: Mapping[int, npt.ArrayLike] | None = None,
+    bright: bool = True,
     threshold: float = 0.5,
     prior: Mapping[str, float] = PRIOR,
 ) -> pd.DataFrame:
@@ -61,8 +75,9 @@ def find_defects(
 
     atoms: table with frame, y, x, y_err, x_err, score, intensity. lattices: fit_lattices of the frame, or one
     per frame number. shape: (Y, X). material: gives the kinds its names (V_S, Mo_W); without it they are
-    vacancy_<site>, substitution_<site> (site A, B, … from bright to dim) and extra. threshold: least
-    posterior probability reported. prior: expected share of defects of each sort.
+    vacancy_<site>, substitution_<site> (site A, B, … from bright to dim) and extra. images: the
+    frames (Y, X) by number: then the pixels of an empty site tell a vacancy from a column that was overlooked
+    (bright: columns are brighter than the gaps). threshold: least posterior probability reported. prior: expected share of defects of each sort.
     Returns a `defects` table; besides, grain, and ratio: brightness over that of the site's population nearby.
     Empty sites in groups of four or more are a hole or an edge, and no defects.
     """
@@ -77,7 +92,9 @@ def find_defects(
     tables = []
     for frame, fit in sorted(lattices.items()):
         here = atoms[atoms["frame"] == frame] if "frame" in atoms else atoms
-        table = _one_frame(here.reset_index(drop=True), fit, shape, material, {**PRIOR, **prior})
+        image = None if images is None or frame not in images else np.asarray(images[frame], dtype=float)
+        evidence = Evidence(shape, {**PRIOR, **prior}, image, bright)
+        table = _one_frame(here.reset_index(drop=True), fit, material, evidence)
         tables.append(table[table["score"] >= threshold].assign(frame=frame))
     tables = [table for table in tables if len(table)]
     if not tables:
@@ -89,17 +106,17 @@ def find_defects(
 def _one_frame(
     atoms: pd.DataFrame,
     fit: LatticeFit,
-    shape: tuple[int, int],
     material: Material | None,
-    prior: Mapping[str, float],
+    evidence: Evidence,
 ) -> pd.DataFrame:
+    shape, prior = evidence.shape, evidence.prior
     if len(fit.grain) != len(atoms):
         raise InputError(f"the lattice fit is of {len(fit.grain)} columns, the table has {len(atoms)}")
     parts = []
     grounds = [_ground(atoms, fit, number, shape) for number in range(len(fit.lattices))]
     for ground in grounds:
         names = name_sites(ground.lattice, material)
-        parts.append(_vacancies(atoms, ground, grounds, names, prior=prior["vacancy"], shape=shape))
+        parts.append(_vacancies(atoms, ground, grounds, names, evidence=evidence))
         parts.append(_substitutions(atoms, ground, names, prior=prior["substitution"]))
     parts.append(_extras(atoms, fit, grounds, prior=prior["extra"]))
     parts = [part for part in parts if len(part)]
@@ -149,8 +166,7 @@ def _vacancies(
     grounds: list[Ground],
     names: SiteNames,
     *,
-    prior: float,
-    shape: tuple[int, int],
+    evidence: Evidence,
 ) -> pd.DataFrame:
     """Empty sites in the crystal; the score weighs the prior against the chance that a column was overlooked."""
     spacing = ground.lattice.spacing()
@@ -165,12 +181,21 @@ def _vacancies(
     empty, where = empty[~occupied], where[~occupied]
     size = _group_sizes(where, 1.25 * spacing)
     lonely = (size < HOLE) & ~foreign[~occupied]
+    shape = evidence.shape
     border = np.all((where >= BORDER * spacing) & (where <= np.array(shape) - 1 - BORDER * spacing), axis=1)
     lonely &= border & _surrounded(where, ground)
     empty, where = empty[lonely], where[lonely]
     missed = np.array([_miss_rate(atoms, ground, int(s)) for s in range(len(ground.lattice.sites))])
     site = ground.sites[empty]
-    score = prior / (prior + (1 - prior) * missed[site])
+    prior = evidence.prior["vacancy"]
+    log_odds = np.log(prior / (1 - prior)) - np.log(missed[site])
+    if evidence.image is not None:
+        for s in np.unique(site):
+            own = site == s
+            filled = ground.positions[(ground.sites == s) & (ground.filled >= 0)]
+            look = emptiness(evidence.image, where[own], filled, spacing=spacing, bright=evidence.bright)
+            log_odds[own] = look + shared_odds(look, start=float(log_odds[own][0]))
+    score = expit(log_odds)
     return _table(
         where, ground.error, [names.vacancy[s] for s in site], score, empty, ground.grain, ratio=0.0
     )

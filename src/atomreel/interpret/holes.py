@@ -105,12 +105,13 @@ def empty_regions(points: Array, shape: tuple[int, int], *, spacing_px: float) -
     u, v = corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0]
     area = np.abs(u[:, 0] * v[:, 1] - u[:, 1] * v[:, 0]) / 2
     typical = float(np.median(sides.prod(1) / np.maximum(4 * area, 1e-9)))
-    grid = np.stack(np.indices(shape), -1).reshape(-1, 2)
+    grid = np.moveaxis(np.indices(shape), 0, -1).reshape(-1, 2)
     distance = cKDTree(points).query(grid)[0].reshape(shape)
     core = distance > WIDE * typical
     if not core.any():
         return np.zeros(shape, dtype=bool)
-    return np.asarray(distance_transform_edt(~core) <= WIDE * typical - 0.5 * spacing_px) | core
+    near = distance_transform_edt(~core) <= WIDE * typical - 0.5 * spacing_px
+    return np.asarray(near | core)
 
 
 def _two_levels(values: Array) -> tuple[float, float]:
@@ -141,4 +142,4 @@ def _large(mask: Bools, least: float) -> Bools:
 def _rim(mask: Bools, spacing_px: float) -> float:
     """Pixels by which the area is uncertain: its rim is one part in √(number of columns on it) of half a spacing."""
     edge = float((mask[1:] != mask[:-1]).sum() + (mask[:, 1:] != mask[:, :-1]).sum()) * np.pi / 4
-    return 0.5 * spacing_px * edge / max(np.sqrt(edge / spacing_px), 1.0)
+    return float(0.5 * spacing_px * edge / max(np.sqrt(edge / spacing_px), 1.0))
