@@ -87,11 +87,12 @@ def fit_growth(
 
     def linear(index: int, label: str) -> Estimate:
         low, high = _quantiles(fit.mean[:, index], fit.deviation[:, index], weight, tail)
-        return Estimate(*(float(v) * size for v in (fit.mean[best, index], low, high)), label, len(y), method)
+        value = float(fit.mean[best, index])
+        return Estimate(value * size, low * size, high * size, label, len(y), method)
 
     at = grid[0].ravel()[best]
     return Growth(
-        Estimate(*(float(v) / span for v in (at, r_low, r_high)), "1/s", len(y), method),
+        Estimate(float(at / span), float(r_low / span), float(r_high / span), "1/s", len(y), method),
         linear(1, area_unit),
         linear(0, area_unit),
         float(grid[1].ravel()[best] * np.mean(weights)) * size,
@@ -146,7 +147,7 @@ def _deterministic(time: Floats, y: Floats, rho: Floats) -> Floats:
     shape = np.exp(np.outer(rho, time) - np.maximum(rho, 0)[:, None])
     centred = shape - shape.mean(axis=1, keepdims=True)
     slope = centred @ (y - y.mean()) / np.maximum((centred**2).sum(axis=1), 1e-300)
-    return np.maximum(slope[:, None] * shape, 0)
+    return np.asarray(np.maximum(slope[:, None] * shape, 0))
 
 
 def _quantiles(centre: Floats, width: Floats, weight: Floats, tail: float) -> tuple[float, float]:
@@ -163,7 +164,7 @@ def _quantiles(centre: Floats, width: Floats, weight: Floats, tail: float) -> tu
 def _noise_grid(y: Floats) -> Floats:
     """Measuring errors to scan, around what second differences say."""
     guess = float(np.median(np.abs(np.diff(y, 2)))) / 0.6745 / np.sqrt(6)
-    return max(guess, 1e-4) * np.geomspace(0.3, 3, 13)
+    return np.asarray(max(guess, 1e-4) * np.geomspace(0.3, 3, 13))
 
 
 def _straight_line(time: Floats, y: Floats, weights: Floats, *, known: bool, rho: float) -> float:

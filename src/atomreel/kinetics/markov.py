@@ -60,7 +60,9 @@ class Rates:
         n = range(len(self.states))
         return {
             f"{self.states[i]}→{self.states[j]}": Estimate(
-                *(float(matrix[i, j]) for matrix in (self.q, self.low, self.high)),
+                float(self.q[i, j]),
+                float(self.low[i, j]),
+                float(self.high[i, j]),
                 self.unit,
                 round(float(self.events[i, j]), 3),
                 method,

@@ -242,7 +242,7 @@ def _pixel_noise(frame: FloatArray) -> float:
     width = np.abs(residual - np.median(residual))
     levels = np.unique(rows)
     steps = np.diff(levels)
-    steps = steps[steps > 1e-6 * max(float(levels[-1] - levels[0]), np.finfo(np.float32).tiny)]
+    steps = steps[steps > 1e-6 * max(float(levels[-1] - levels[0]), 1e-30)]
     quantum = float(steps.min()) if steps.size else 0.0
     return max(1.4826 * float(np.median(width)), float(np.quantile(width, 0.99)) / 3, quantum)
 

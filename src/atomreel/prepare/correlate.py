@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -64,9 +65,12 @@ def compare(a: Array, b: Array, *, around: tuple[float, ...], radius: float, sca
     left = _spectrum(_cut(a, whole))
     fine = _climb(np.conj(left) * right, a.shape)
     errors, shear, shear_err = _spread(left, right, fine, a.shape)
+    dy, dx = (float(value) for value in whole + fine)
     return Shift(
-        *(float(value) for value in whole + fine),
-        *errors,
+        dy=dy,
+        dx=dx,
+        dy_err=errors[0],
+        dx_err=errors[1],
         shear=shear,
         shear_err=shear_err,
         ambiguity=ambiguity,
@@ -277,7 +281,7 @@ def _with_slopes(
     )
 
 
-def _blocks(values: Array) -> npt.NDArray[np.float64]:
+def _blocks(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     edges = [np.arange(_BLOCKS) * size // _BLOCKS for size in values.shape]
     rows = np.add.reduceat(values, edges[0], axis=0, dtype=float)
     return np.asarray(np.add.reduceat(rows, edges[1], axis=1))
@@ -291,12 +295,11 @@ def _binned(image: Array, factor: int) -> Array:
 
 
 def _scaled(shift: Shift, factor: int) -> Shift:
-    return Shift(
-        *(factor * value for value in (shift.dy, shift.dx, shift.dy_err, shift.dx_err)),
-        shear=shift.shear,
-        shear_err=shift.shear_err,
-        ambiguity=shift.ambiguity,
+    return replace(
+        shift,
+        dy=factor * shift.dy,
+        dx=factor * shift.dx,
+        dy_err=factor * shift.dy_err,
+        dx_err=factor * shift.dx_err,
         alias=(factor * shift.alias[0], factor * shift.alias[1]),
-        correlation=shift.correlation,
-        significance=shift.significance,
     )

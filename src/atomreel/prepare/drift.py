@@ -58,7 +58,7 @@ class DriftState:
         missing = [name for name in cls.__dataclass_fields__ if name not in arrays]
         if missing:
             raise InputError(f"drift state: {', '.join(missing)} missing")
-        values = {name: np.asarray(arrays[name]) for name in cls.__dataclass_fields__}
+        values: dict[str, Any] = {name: np.asarray(arrays[name]) for name in cls.__dataclass_fields__}
         return cls(**{**values, "scatter": float(values["scatter"]), "count": int(values["count"])})
 
 

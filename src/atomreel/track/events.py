@@ -70,9 +70,9 @@ def state_labels(table: pd.DataFrame) -> npt.NDArray[np.object_]:
     """State of each row in words: the kind, with ":n" where the row has a state number n ≥ 0."""
     kind = table["kind"].astype(str)
     if "state" not in table:
-        return kind.to_numpy(object)
+        return np.asarray(kind, dtype=object)
     number = pd.to_numeric(table["state"], errors="coerce").fillna(-1).astype(int)
-    return np.where(number >= 0, kind + ":" + number.astype(str), kind).astype(object)
+    return np.asarray(np.where(number >= 0, kind + ":" + number.astype(str), kind), dtype=object)
 
 
 def _events(
