@@ -48,7 +48,7 @@ class Image:
         return cast(tuple[int, int], self.data.shape)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
-        return np.array(self.data, dtype=dtype, copy=bool(copy)) if copy or dtype else self.data
+        return np.array(self.data, dtype=dtype, copy=copy)
 
 
 @dataclass(frozen=True)

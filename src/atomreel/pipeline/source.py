@@ -50,7 +50,7 @@ def open_source(path: Path | str, options: Input) -> Source:
             times=np.arange(len(movie)) * options.frame_time_s,
             sources={**movie.sources, "times": "given by the user (input.frame_time_s)"},
         )
-    frames = np.arange(len(movie))[parse_frames(options.frames, count=len(movie))]
+    frames = np.arange(len(movie))[parse_frames(options.frames or ":", count=len(movie))]
     movie = movie.take(frames)
     rows, cols = _region(movie, options)
     height, width = (range(*cut.indices(size)) for cut, size in zip((rows, cols), movie.shape, strict=True))
