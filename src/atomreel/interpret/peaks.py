@@ -18,6 +18,7 @@ Ints = npt.NDArray[np.integer]
 REACH2 = 11.0  # squared radius, in units of the Gaussian's own width, at which the skirt ends
 PAIR_REACH = 5.2  # columns further apart than this many σ do not share pixels worth counting
 SHAPE_PARAMETERS = 4
+CHUNK = 128  # windows at a time, so that the work stays in the cache
 
 
 @dataclass(frozen=True)
@@ -177,8 +178,15 @@ def pair_blocks(
 
     The product of two peaks is a peak √2 narrower at their midpoint, so a smaller window is enough.
     """
-    if not len(pairs):
-        return np.zeros((0, 3, 3))
+    parts = [np.zeros((0, 3, 3))]
+    for first in range(0, len(pairs), CHUNK):
+        parts.append(_pair_blocks(positions, pairs[first : first + CHUNK], shape, weight, size))
+    return np.concatenate(parts)
+
+
+def _pair_blocks(
+    positions: Floats, pairs: Ints, shape: Shape, weight: Floats, size: tuple[int, int]
+) -> npt.NDArray[np.float64]:
     r = max(2, int(np.ceil(0.72 * shape.radius)))
     middle = 0.5 * (positions[pairs[:, 0]] + positions[pairs[:, 1]])
     centre = np.clip(np.rint(middle).astype(np.intp), 0, np.array(size) - 1)
