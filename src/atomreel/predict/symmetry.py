@@ -52,15 +52,29 @@ def classify_image(
 ) -> tuple[FloatArray, FloatArray]:
     """Class probabilities (6,) of a whole image and their standard deviation.
 
-    The image is looked at in windows of `window` px (default: 128, or the whole image where that is smaller)
-    that overlap by half; their probabilities are averaged. std joins dropout and the scatter over the windows.
+    The image is looked at in square windows that overlap by half; their probabilities are averaged. window:
+    px; by default the whole of a small image, else 128, 256, … px, whichever sees a lattice most clearly (least
+    probability of noise). std joins dropout and the scatter over the windows. Raises InputError.
     """
-    side = window or min(SIZE, *np.shape(image)[-2:])
-    field = map_symmetry(image, window=side, step=max(1, side // 2), model=model, passes=passes, rng=rng)
+    data = np.asarray(image)
+    rng = np.random.default_rng(rng)
+    fields = [
+        map_symmetry(data, window=side, step=max(1, side // 2), model=model, passes=passes, rng=rng)
+        for side in ([window] if window else _sides(data.shape))
+    ]
+    field = min(fields, key=lambda f: float(f.maps["p_noise"].mean()))
     mean = np.array([field.maps[f"p_{name}"].mean() for name in CLASSES])
     inner = np.array([np.mean(np.square(field.maps[f"std_{name}"])) for name in CLASSES])
     scatter = np.array([field.maps[f"p_{name}"].var() for name in CLASSES])
     return mean, np.sqrt(inner + scatter)
+
+
+def _sides(shape: tuple[int, ...]) -> list[int]:
+    """Window sizes to try on a frame."""
+    smaller = min(shape, default=0)
+    if smaller <= 1.5 * SIZE:
+        return [max(2, smaller)]
+    return [SIZE * 2**k for k in range(8) if SIZE * 2**k <= smaller]
 
 
 def map_symmetry(

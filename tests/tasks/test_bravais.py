@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from atomreel.simulate.bravais import CLASSES
+from atomreel.tasks.bravais import BLOCK, TASK, fit_temperature, score_probabilities
+from atomreel.tasks.task import build_network, load_task
+
+
+def test_the_task_is_found_by_name() -> None:
+    assert load_task("bravais") is TASK
+    assert TASK.classes == CLASSES
+
+
+def test_samples_depend_on_the_seed_alone_and_fit_the_network(rng: np.random.Generator) -> None:
+    first, again = (TASK.sample(np.random.default_rng(3)) for _ in range(2))
+    assert all(np.array_equal(first[key], again[key], equal_nan=True) for key in first)
+    assert first["features"].shape[0] == BLOCK
+    examples = [TASK.encode(first, rng) for _ in range(16)]
+    batch = {key: torch.from_numpy(np.stack([e[key] for e in examples])) for key in examples[0]}
+    net = build_network(TASK.network)
+    loss, parts = TASK.loss(net, batch)
+    assert float(loss.detach()) > 0 and 0 <= parts["wrong"] <= 1
+    assert TASK.picture(net.eval(), batch).shape == (600, 600)
+
+
+def test_temperature_recovers_what_sharpened_the_logits() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = 2 * torch.randn(20_000, 6, generator=generator)
+    labels = torch.multinomial(logits.softmax(1), 1, generator=generator)[:, 0]
+    assert fit_temperature(1.5 * logits, labels) == pytest.approx(1.5, rel=0.05)
+    assert fit_temperature(logits, labels) == pytest.approx(1.0, rel=0.05)
+
+
+def test_scores_of_known_probabilities() -> None:
+    p = np.array([[0.8, 0.2, 0, 0, 0, 0], [0.8, 0.2, 0, 0, 0, 0], [0, 0, 0.6, 0.3, 0.1, 0]])
+    scores = score_probabilities(p, np.array([0, 1, 4]))
+    assert scores["accuracy"] == pytest.approx(1 / 3)
+    assert scores["top2"] == pytest.approx(2 / 3)
+    assert scores["brier"] == pytest.approx((0.08 + 1.28 + 0.36 + 0.09 + 0.81) / 3)
+    assert scores["ece"] == pytest.approx((2 * 0.3 + 0.6) / 3)
