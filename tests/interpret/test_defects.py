@@ -181,3 +181,13 @@ def test_a_bright_atom_in_graphene_is_found_alone(rng):
     )
     assert list(found["kind"]) == ["Si_C"]
     assert found["score"].iloc[0] > 0.95
+
+
+def test_an_impurity_that_left_its_site_is_still_a_substitution(rng):
+    atoms = crystals.crystal(crystals.HONEYCOMB, (120, 120), rng, noise=0.2, bright=0.1)
+    middle = int(np.argmin(np.hypot(atoms["y"] - 60, atoms["x"] - 60)))
+    atoms.loc[middle, "intensity"] *= 4
+    atoms.loc[middle, "x"] += 2.2  # 0.38 of a bond
+    found = find_defects(atoms, fit_lattices(atoms, shape=(120, 120)), shape=(120, 120))
+    assert [kind.split("_")[0] for kind in found["kind"]] == ["substitution"]
+    assert np.hypot(found["y"] - atoms.loc[middle, "y"], found["x"] - atoms.loc[middle, "x"]).iloc[0] < 1e-9

@@ -153,11 +153,26 @@ def _ground(atoms: pd.DataFrame, fit: LatticeFit, number: int, shape: tuple[int,
     filled = np.array(
         [known.get((int(c[0]), int(c[1]), int(s)), -1) for c, s in zip(cells, sites, strict=True)]
     )
+    filled = _adopt(atoms, fit, where, filled.astype(np.int64), reach=0.55 * lattice.spacing())
     gap = points - site_positions(
         points, lattice, fit.cell[rows], fit.site[rows], (fit.cell[rows], fit.site[rows])
     )
     error = float(1.4826 * np.median(np.abs(gap))) / np.sqrt(3.0)
     return Ground(number, lattice, rows, where, sites, filled.astype(np.int64), error)
+
+
+def _adopt(atoms: pd.DataFrame, fit: LatticeFit, where: Array, filled: Ints, *, reach: float) -> Ints:
+    """`filled` with empty sites given to the loose column nearest to them: an impurity that relaxed off its site."""
+    points = atoms[["y", "x"]].to_numpy(float)
+    loose = np.flatnonzero((fit.grain < 0) & np.isfinite(points).all(axis=1))
+    empty = np.flatnonzero(filled < 0)
+    out = filled.copy()
+    if len(loose) and len(empty):
+        distance, slot = cKDTree(where[empty]).query(points[loose])
+        for k in np.argsort(distance, kind="stable"):
+            if distance[k] < reach and out[empty[slot[k]]] < 0:
+                out[empty[slot[k]]] = loose[k]
+    return out
 
 
 def _vacancies(
@@ -262,7 +277,12 @@ def _extras(atoms: pd.DataFrame, fit: LatticeFit, grounds: list[Ground], *, prio
             break
         spacing = ground.lattice.spacing()
         distance, slot = cKDTree(ground.positions).query(points[loose])
-        inside = (ground.filled[slot] >= 0) & (distance < 1.2 * spacing) & _surrounded(points[loose], ground)
+        inside = (
+            ~np.isin(loose, ground.filled)
+            & (ground.filled[slot] >= 0)
+            & (distance < 1.2 * spacing)
+            & _surrounded(points[loose], ground)
+        )
         rows, slots = loose[inside], slot[inside]
         odds = np.clip(atoms["score"].to_numpy(float)[rows], 0, 1) if "score" in atoms else np.ones(len(rows))
         # Columns that the finder is sure of but that fit no site: against its own chance of error, 1 − score.
