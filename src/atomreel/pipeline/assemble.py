@@ -31,7 +31,10 @@ def assemble(plan: Plan, folder: RunFolder, chunks: int) -> list[str]:
         join_table(folder, name, chunks)
     _write_phases(plan, folder)
     window = {"window": plan.window, "origin": [(plan.window - 1) / 2] * 2, "step": [plan.step] * 2}
-    grids = {"symmetry": window, "strain": {"origin": [0.5 * plan.strain_step] * 2, "step": [float(plan.strain_step)] * 2}}
+    grids = {
+        "symmetry": window,
+        "strain": {"origin": [0.5 * plan.strain_step] * 2, "step": [float(plan.strain_step)] * 2},
+    }
     for name, attrs in grids.items():
         join_maps(folder, name, chunks, frames=frames, attrs={**attrs, "frames": list(range(frames))})
     write_preview(plan, folder)

@@ -76,8 +76,15 @@ def _growth(plan: Plan, folder: RunFolder, tracks: pd.DataFrame) -> dict[str, Es
     """Exponential growth of the share of the field without columns, one unit cell at a time."""
     phases = pd.read_parquet(folder.path / "phases.parquet")
     share = phases.hole_fraction.to_numpy()
-    if len(share) < LEAST_FRAMES or not np.isfinite(share).all() or np.ptp(share) == 0 or plan.reference is None:
+    if (
+        len(share) < LEAST_FRAMES
+        or not np.isfinite(share).all()
+        or np.ptp(share) == 0
+        or plan.reference is None
+    ):
         return {}
     clock = np.arange(len(share), dtype=float) if plan.movie.times is None else plan.movie.times
     cell = abs(np.linalg.det(plan.reference.vectors)) / np.prod(plan.movie.shape)
-    return {f"hole_{name}": v for name, v in fit_growth(clock, share, unit_area=float(cell)).estimates().items()}
+    return {
+        f"hole_{name}": v for name, v in fit_growth(clock, share, unit_area=float(cell)).estimates().items()
+    }

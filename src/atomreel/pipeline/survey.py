@@ -67,6 +67,11 @@ class Plan:
         return self.columns.recipe
 
     @property
+    def spacing(self) -> float:
+        """Length of a lattice vector, or of a typical one [px]."""
+        return self.reference.a if self.reference is not None else 1.5 * self.columns.survey.spacing_px
+
+    @property
     def strain_step(self) -> int:
         """Grid of the strain map: a lattice vector, or coarser where that would be many points [px]."""
         least = self.reference.a if self.reference is not None else 1.0
@@ -113,11 +118,9 @@ def plan_run(source: Source, recipe: Recipe) -> Plan:
         else:
             calibration = calibrate(reference, known)
     material = None if recipe.defects.material is None else load_material(recipe.defects.material)
-    window = recipe.symmetry.window
-    if window == "lattice":
-        spacing = reference.b if reference is not None else 1.5 * columns.survey.spacing_px
-        window = window_for_lattice(spacing, movie.shape)
-    window = min(window, *movie.shape)
+    cell = reference.b if reference is not None else 1.5 * columns.survey.spacing_px
+    asked = recipe.symmetry.window
+    window = min(window_for_lattice(cell, movie.shape) if asked == "lattice" else asked, *movie.shape)
     step = recipe.symmetry.step
     shown = np.unique(np.linspace(0, len(movie) - 1, min(recipe.run.preview, len(movie))).round().astype(int))
     return Plan(
