@@ -47,7 +47,7 @@ def open_source(path: Path | str, options: Input) -> Source:
     if options.frame_time_s is not None and options.times_csv is None:
         movie = replace(
             movie,
-            times=np.arange(len(movie)) * options.frame_time_s,
+            times=np.arange(len(movie), dtype=float) * options.frame_time_s,
             sources={**movie.sources, "times": "given by the user (input.frame_time_s)"},
         )
     frames = np.arange(len(movie))[parse_frames(options.frames or ":", count=len(movie))]
