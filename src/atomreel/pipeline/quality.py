@@ -68,8 +68,6 @@ def half_dose_agreement(plan: ColumnPlan, data: FloatArray) -> float | None:
     near = distance < 0.3 * plan.survey.spacing_px
     if near.sum() < 10:
         return None
-    pairs = [(first[near], second.iloc[nearest[near]], axis) for axis in "yx"]
-    z = np.concatenate(
-        [(a[k].to_numpy() - b[k].to_numpy()) / np.hypot(a[f"{k}_err"], b[f"{k}_err"]) for a, b, k in pairs]
-    )
+    a, b = first[near].reset_index(drop=True), second.iloc[nearest[near]].reset_index(drop=True)
+    z = np.concatenate([(a[k] - b[k]) / np.hypot(a[f"{k}_err"], b[f"{k}_err"]) for k in "yx"])
     return float(np.median(np.abs(z[np.isfinite(z)])) / 0.6745)
