@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields
 from functools import cache
 from math import gcd
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -176,7 +176,9 @@ def _from_table(table: Mapping[str, Any], name: str) -> Material:
         values = {key: _tuple(value) for key, value in table.items() if key not in ("sites", "defects")}
         sites = tuple(_record(Site, entry, name) for entry in table.get("sites", ()))
         defects = tuple(_record(Defect, entry, name) for entry in table.get("defects", ()))
-        return _record(Material, {"name": name, **values, "sites": sites, "defects": defects}, name)
+        return cast(
+            Material, _record(Material, {"name": name, **values, "sites": sites, "defects": defects}, name)
+        )
     except TypeError as error:
         raise InputError(f"material {name}: {error}") from error
 
@@ -209,7 +211,12 @@ def _from_cif(path: Path, zone: tuple[int, int, int]) -> Material:
     partial = atoms.info.get("occupancy", {})
     kinds = atoms.arrays.get("spacegroup_kinds", np.arange(len(atoms)))
     sites = tuple(
-        Site(f"{species}{kind}", species, tuple(map(float, position)), float(share))
+        Site(
+            f"{species}{kind}",
+            species,
+            (float(position[0]), float(position[1]), float(position[2])),
+            float(share),
+        )
         for kind, position, symbol in zip(kinds, atoms.get_scaled_positions(), atoms.symbols, strict=True)
         for species, share in partial.get(str(kind), {symbol: 1.0}).items()
     )

@@ -45,7 +45,7 @@ def apply_mtf(image: npt.ArrayLike, *, c1: float, c2: float, c3: float) -> Float
     qy = scipy.fft.fftfreq(image.shape[0])[:, None]
     qx = scipy.fft.rfftfreq(image.shape[1])[None]
     transfer = mtf(np.hypot(qy, qx), c1=c1, c2=c2, c3=c3).astype(np.float32)
-    return scipy.fft.irfft2(scipy.fft.rfft2(image) * transfer, s=image.shape).astype(np.float32)
+    return np.asarray(scipy.fft.irfft2(scipy.fft.rfft2(image) * transfer, s=image.shape), dtype=np.float32)
 
 
 def line_jitter(
@@ -63,25 +63,26 @@ def jitter_lines(image: npt.ArrayLike, dy: npt.ArrayLike, dx: npt.ArrayLike) -> 
 
     dy, dx: (Y,). Content moves to the opposite side. Lines at the border repeat.
     """
-    image = np.asarray(image, dtype=np.float32)
-    n, width = image.shape
+    moved = np.asarray(image, dtype=np.float32)
+    n, width = moved.shape
     dy, dx = np.asarray(dy, dtype=float), np.asarray(dx, dtype=float)
     if np.any(dy):
         at = np.clip(np.arange(n) + dy, 0, n - 1)
         base = np.minimum(at.astype(int), n - 2)
         t = (at - base)[:, None]
-        coefficients = spline_filter1d(image, axis=0, mode="mirror", output=np.float64)
+        coefficients = spline_filter1d(moved, axis=0, mode="mirror", output=np.float64)
         rows = [_mirror(base + k, n) for k in (-1, 0, 1, 2)]
         weights = ((1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, 3 * (1 - t) ** 3 - 6 * (1 - t) ** 2 + 4, t**3)
-        image = sum(w / 6 * coefficients[r] for w, r in zip(weights, rows, strict=True)).astype(np.float32)
+        parts = [w / 6 * coefficients[r] for w, r in zip(weights, rows, strict=True)]
+        moved = np.sum(parts, axis=0, dtype=np.float32)
     if np.any(dx):
         margin = int(np.ceil(np.abs(dx).max())) + 8
-        wide = np.pad(image, ((0, 0), (margin, margin)), mode="reflect" if margin < width else "edge")
+        wide = np.pad(moved, ((0, 0), (margin, margin)), mode="reflect" if margin < width else "edge")
         q = scipy.fft.rfftfreq(wide.shape[1])
         phase = np.exp(2j * np.pi * q * dx[:, None]).astype(np.complex64)
         wide = scipy.fft.irfft(scipy.fft.rfft(wide, axis=1) * phase, n=wide.shape[1], axis=1)
-        image = wide[:, margin : margin + width]
-    return image.astype(np.float32)
+        moved = wide[:, margin : margin + width]
+    return np.asarray(moved, dtype=np.float32)
 
 
 def _mirror(index: npt.NDArray[np.int64], n: int) -> npt.NDArray[np.int64]:
@@ -98,7 +99,7 @@ def drift(
     line displaced by it. To first order in the drift.
     """
     t = np.asarray(positions)[:, :1] / max(lines - 1, 1)
-    return np.asarray(positions) + (t - 0.5) * np.asarray(rate) + 4 * t * (1 - t) * np.asarray(bend)
+    return np.asarray(positions + (t - 0.5) * np.asarray(rate) + 4 * t * (1 - t) * np.asarray(bend))
 
 
 def smooth_field(
@@ -110,7 +111,7 @@ def smooth_field(
     noise = (noise - noise.mean()) / max(noise.std(), 1e-9)
     y = np.linspace(1, small[0] - 2, shape[0])
     x = np.linspace(1, small[1] - 2, shape[1])
-    return (_hat(y, small[0]) @ noise @ _hat(x, small[1]).T).astype(np.float32)
+    return np.asarray(_hat(y, small[0]) @ noise @ _hat(x, small[1]).T, dtype=np.float32)
 
 
 def _hat(at: Array, n: int) -> Array:
@@ -141,7 +142,7 @@ def add_background(
     image = np.asarray(image, dtype=np.float32)
     y = np.linspace(-0.5, 0.5, image.shape[0], dtype=np.float32)[:, None]
     x = np.linspace(-0.5, 0.5, image.shape[1], dtype=np.float32)
-    return image + np.float32(level) + np.float32(ramp[0]) * y + np.float32(ramp[1]) * x
+    return np.asarray(image + level + ramp[0] * y + ramp[1] * x, dtype=np.float32)
 
 
 def add_vacuum(
@@ -154,13 +155,14 @@ def add_vacuum(
         if edge > 0
         else np.asarray(mask, np.float32)
     )
-    return image * (1 - soft) + np.float32(level) * soft
+    return np.asarray(image * (1 - soft) + level * soft, dtype=np.float32)
 
 
 def add_readout(image: npt.ArrayLike, rng: np.random.Generator, *, sigma: float) -> Float32:
     """Gaussian read-out noise of `sigma` (image units)."""
     image = np.asarray(image, dtype=np.float32)
-    return image + np.float32(sigma) * rng.standard_normal(image.shape, dtype=np.float32)
+    noise = rng.standard_normal(image.shape, dtype=np.float32)
+    return np.asarray(image + np.float32(sigma) * noise, dtype=np.float32)
 
 
 def add_line_noise(
@@ -175,7 +177,7 @@ def add_line_noise(
 
 def blur(image: npt.ArrayLike, *, sigma: float) -> Float32:
     """Gaussian blur of `sigma` px, as of an unstable stage during the exposure."""
-    return gaussian_filter(np.asarray(image, dtype=np.float32), sigma)
+    return np.asarray(gaussian_filter(np.asarray(image, dtype=np.float32), sigma), dtype=np.float32)
 
 
 def afterglow(image: npt.ArrayLike, *, decay: float) -> Float32:
@@ -187,9 +189,10 @@ def afterglow(image: npt.ArrayLike, *, decay: float) -> Float32:
     kernel = np.exp(-np.arange(length + 1) / decay)
     kernel /= kernel.sum()
     padded = np.pad(image, ((0, 0), (length, 0)), mode="edge")
-    return sum(
-        np.float32(k) * padded[:, length - i : padded.shape[1] - i] for i, k in enumerate(kernel)
-    ).astype(np.float32)
+    smeared = np.zeros_like(image)
+    for i, k in enumerate(kernel.astype(np.float32)):
+        smeared += k * padded[:, length - i : padded.shape[1] - i]
+    return smeared
 
 
 def to_8bit(image: npt.ArrayLike, *, clip: float = 0.0, gamma: float = 1.0) -> Float32:
@@ -197,7 +200,7 @@ def to_8bit(image: npt.ArrayLike, *, clip: float = 0.0, gamma: float = 1.0) -> F
     image = np.asarray(image, dtype=np.float32)
     low, high = np.quantile(image, [clip, 1 - clip]) if clip > 0 else (image.min(), image.max())
     scaled = np.clip((image - low) / max(high - low, 1e-12), 0, 1) ** gamma
-    return np.rint(255 * scaled).astype(np.float32)
+    return np.asarray(np.rint(255 * scaled), dtype=np.float32)
 
 
 def jpeg(image: npt.ArrayLike, *, quality: int = 75) -> Float32:

@@ -152,7 +152,7 @@ def _stem_background(
     """In units of the brightest column: level, ramp, contamination, amorphous support."""
     level = scope.draw("background", rng, lean=4.0 if scene.layer else 3.0)
     ramp = rng.normal(0, 0.05 + 0.3 * level, 2) * (rng.random() < 0.6)
-    image = detector.add_background(
+    image: npt.NDArray[Any] = detector.add_background(
         np.zeros(size, np.float32), level=level + 0.5 * np.abs(ramp).sum(), ramp=(ramp[0], ramp[1])
     )
     if rng.random() < 0.4:
@@ -188,8 +188,9 @@ def expose_hrtem(
     index = _truth(scene, seen, size)
     spectrum_q = 1 / (scene.nearest * rng.uniform(0.8, 1.9))
     best = -1.0
-    for attempt in range(4):
-        trial = _random_optics(scope, rng, voltage, spectrum_q if attempt or rng.random() < 0.7 else None)
+    for attempt in range(6):
+        aim = spectrum_q if attempt or rng.random() < 0.7 else None
+        trial = _random_optics(scope, rng, voltage, q=aim, sharp=attempt > 1)
         view = hrtem.image_waves(torch.from_numpy(wave)[None], pixel, [trial])[0].numpy()
         view = view[pad : pad + size[0], pad : pad + size[1]]
         prominence = _prominence(view, seen[index], 0.45 * nn)
@@ -225,9 +226,9 @@ def _prominence(image: Float32, positions: Array, reach: float) -> Array:
     ring = positions[:, None] + reach * np.stack([np.sin(turn), np.cos(turn)], axis=1)
     around = _at(image, ring.reshape(-1, 2)).reshape(-1, 8)
     here = _at(image, positions)
-    return np.maximum(here - around.max(1, initial=-np.inf), 0) - np.maximum(
-        around.min(1, initial=np.inf) - here, 0
-    )
+    above = np.maximum(here - around.max(1, initial=-np.inf), 0)
+    below = np.maximum(around.min(1, initial=np.inf) - here, 0)
+    return np.asarray(above - below)
 
 
 def _elements(
@@ -246,8 +247,10 @@ def _elements(
     return positions, weights
 
 
-def _random_optics(scope: Scope, rng: np.random.Generator, voltage: float, q: float | None) -> hrtem.Optics:
-    """Aberrations; focus near one that shows frequency `q` [1/Å], or anywhere in the range."""
+def _random_optics(
+    scope: Scope, rng: np.random.Generator, voltage: float, *, q: float | None, sharp: bool
+) -> hrtem.Optics:
+    """Aberrations; focus near one that shows frequency `q` [1/Å], or anywhere in the range. sharp: little blur."""
     cs = scope.draw("cs", rng)
     low, high = scope.range("defocus")
     defocus = float(rng.uniform(low, high))
@@ -262,8 +265,8 @@ def _random_optics(scope: Scope, rng: np.random.Generator, voltage: float, q: fl
         c5=scope.draw("c5", rng),
         astigmatism=scope.draw("astigmatism", rng, lean=3),
         angle=float(rng.uniform(-180, 180)),
-        focal_spread=scope.draw("focal_spread", rng),
-        deflection=scope.draw("deflection", rng),
+        focal_spread=scope.draw("focal_spread", rng, lean=3 if sharp else 1),
+        deflection=scope.draw("deflection", rng, lean=3 if sharp else 1),
     )
 
 
@@ -333,7 +336,7 @@ def _post(image: Float32, scope: Scope, rng: np.random.Generator, *, scan: bool)
 def _at(image: npt.NDArray[Any], positions: Array) -> Array:
     """Values at the nearest pixels."""
     y, x = np.clip(np.rint(positions).astype(int), 0, np.array(image.shape) - 1).T
-    return image[y, x].astype(float)
+    return np.asarray(image[y, x], dtype=float)
 
 
 class Exposer(Protocol):

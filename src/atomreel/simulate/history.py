@@ -103,7 +103,8 @@ def run_history(
     """The process from `start` at times[0] (Gillespie's direct method), seen at `times` [s], which must increase."""
     if np.any(np.diff(times) <= 0):
         raise InputError("times of a history must increase")
-    state, now, states = start, float(times[0]), []
+    state, now = start, float(times[0])
+    states: list[State] = []
     events: list[Event] = []
     counts = dict.fromkeys(_RATES, 0)
     dwell = dict.fromkeys(_RATES, 0.0)

@@ -84,7 +84,7 @@ def phase_object(
     for symbol, at in positions.items():
         total += point_spectrum(at, weights[symbol], shape) * (scattering_factor(symbol, q2) * blur)
     phase = scipy.fft.irfft2(total, s=shape) * np.float32(interaction(voltage) * MOTT / pixel**2)
-    return np.exp(1j * phase).astype(np.complex64)
+    return np.asarray(np.exp(1j * phase), dtype=np.complex64)
 
 
 def transfer(shape: tuple[int, int], pixel: float, optics: Sequence[Optics]) -> torch.Tensor:
@@ -130,7 +130,7 @@ def image_waves(waves: torch.Tensor, pixel: float, optics: Sequence[Optics]) -> 
     """
     shape = (waves.shape[-2], waves.shape[-1])
     spectrum = torch.fft.fft2(waves) * transfer(shape, pixel, optics)
-    intensity = torch.fft.ifft2(spectrum).abs() ** 2
+    intensity: torch.Tensor = torch.fft.ifft2(spectrum).abs() ** 2
     shake = torch.tensor([o.deflection for o in optics], dtype=torch.float32)[:, None, None]
     if bool((shake > 0).any()):
         qy = torch.fft.fftfreq(shape[0], pixel)[:, None]

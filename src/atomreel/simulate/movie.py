@@ -75,7 +75,7 @@ def simulate_ws2_movie(
     hole = span * rng.uniform(0.3, 0.7, 2)
     sites = find_sites(layer, metal="W", bond=BOND, hole=(hole[0], hole[1]), rng=rng)
     start = _start(sites, rng, span=span, dopants=dopants, vacancies=vacancies, lost=24)
-    history = run_history(sites, start, times, rates, rng)
+    history = run_history(sites, start, times, rates=rates, rng=rng)
     probe = Probe(fwhm=0.95, tail=0.25, tail_ratio=2.5)
     stack = [
         _frame(sites, state, shift, rng, size=size, pixel=pixel, peak=peak, jitter=jitter, probe=probe)
@@ -100,7 +100,7 @@ def _drift(frames: int, drift: float, rng: np.random.Generator) -> Array:
     direction = rng.uniform(0, 2 * np.pi)
     straight = np.linspace(0, drift, frames)[:, None] * [np.sin(direction), np.cos(direction)]
     walk = np.cumsum(rng.normal(0, 0.03 * drift, (frames, 2)), axis=0)
-    return straight + walk - walk[0]
+    return np.asarray(straight + walk - walk[0])
 
 
 def _start(

@@ -167,7 +167,7 @@ def tile_image(
     y, x = np.mgrid[: shape[0], : shape[1]].reshape(2, -1)
     at = rotate(np.stack([y, x], axis=1) * pixel - np.asarray(origin), -angle) / np.asarray(cell_pixel)
     values = map_coordinates(np.asarray(cell, dtype=np.float32), at.T, order=3, mode="grid-wrap")
-    return values.reshape(shape).astype(np.float32)
+    return np.asarray(values.reshape(shape), dtype=np.float32)
 
 
 def _abtem() -> Any:

@@ -72,7 +72,7 @@ def random_image(
     nn = scope.draw("nn_px", rng)
     material = scenes.pick_material(rng, materials or scope.materials or None)
     scene = scenes.random_scene(rng, material, nn_px=nn, size=size)
-    shot = EXPOSERS[modality](scene, scope, rng, nn, size)
+    shot = EXPOSERS[modality](scene, scope, rng, nn=nn, size=size)
     return Simulated(
         image=np.ascontiguousarray(shot.image, dtype=np.float32),
         columns=shot.seen[shot.index],

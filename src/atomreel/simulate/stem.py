@@ -16,6 +16,7 @@ import scipy.fft
 
 Array = npt.NDArray[np.float64]
 Float32 = npt.NDArray[np.float32]
+Complex = npt.NDArray[np.complex64]
 # Quintic B-spline on the 6 nodes around a point at fraction t: rows = nodes, columns = powers of t.
 _SPLINE = (
     np.array(
@@ -52,9 +53,9 @@ class Probe:
         q2 = self.ratio * along**2 + across**2 / self.ratio
         core = np.exp(-2 * np.pi**2 * sigma**2 * q2)
         if self.tail == 0:
-            return core
+            return np.asarray(core, dtype=np.float32)
         wide = np.exp(-2 * np.pi**2 * (sigma * self.tail_ratio) ** 2 * q2)
-        return (1 - self.tail) * core + self.tail * wide
+        return np.asarray((1 - self.tail) * core + self.tail * wide, dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class AberratedProbe:
     coma: float = 0.0
     source: float = 0.5
 
-    def transfer(self, shape: tuple[int, int], pixel: float) -> Float32:
+    def transfer(self, shape: tuple[int, int], pixel: float) -> Complex:
         wave_length = wavelength(self.voltage)
         qy = np.fft.fftfreq(shape[0], pixel)[:, None]
         qx = np.fft.fftfreq(shape[1], pixel)[None]
@@ -94,7 +95,7 @@ class AberratedProbe:
         spectrum = scipy.fft.rfft2(intensity / intensity.sum())
         ky, kx = frequencies(shape)
         blur = np.exp(-2 * np.pi**2 * (self.source / 2.3548 / pixel) ** 2 * (ky**2 + kx**2))
-        return spectrum * blur
+        return np.asarray(spectrum * blur, dtype=np.complex64)
 
 
 def wavelength(voltage: float) -> float:
@@ -144,7 +145,8 @@ def point_spectrum(positions: Array, weights: Array, shape: tuple[int, int]) -> 
     flat = rows[:, :, None] * shape[1] + columns[:, None, :]
     value = (taps[:, 0] * np.asarray(weights)[:, None])[:, :, None] * taps[:, 1][:, None, :]
     grid = np.bincount(flat.ravel(), value.ravel(), minlength=shape[0] * shape[1])
-    return scipy.fft.rfft2(grid.reshape(shape).astype(np.float32)) * _unspread(shape)
+    spectrum = scipy.fft.rfft2(grid.reshape(shape).astype(np.float32)) * _unspread(shape)
+    return np.asarray(spectrum, dtype=np.complex64)
 
 
 def padded_shape(shape: tuple[int, int], pad: int) -> tuple[int, int]:
@@ -175,10 +177,10 @@ def render_stem(
     peak = transfer_peak(transfer, large)
     spectrum = point_spectrum(positions[inside] + pad, np.asarray(weights)[inside], large)
     image = scipy.fft.irfft2(spectrum * transfer, s=large)[pad : pad + shape[0], pad : pad + shape[1]]
-    return (image / peak).astype(np.float32)
+    return np.asarray(image / peak, dtype=np.float32)
 
 
-def transfer_peak(transfer: npt.NDArray[np.float32], shape: tuple[int, int]) -> float:
+def transfer_peak(transfer: Float32 | Complex, shape: tuple[int, int]) -> float:
     """Value at the origin of the kernel that has this transfer function."""
     weight = np.full(transfer.shape[1], 2.0)
     weight[0] = 1

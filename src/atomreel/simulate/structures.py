@@ -59,7 +59,11 @@ class Structure:
 
 
 def crystal(
-    pattern: Pattern, box: Sequence[float], *, angle: float = 0.0, origin: Sequence[float] = (0.0, 0.0)
+    pattern: Pattern,
+    box: Sequence[float],
+    *,
+    angle: float = 0.0,
+    origin: Sequence[float] | Array = (0.0, 0.0),
 ) -> Structure:
     """A perfect crystal that fills `box` = (y0, x0, y1, x1) [Å].
 
@@ -87,7 +91,7 @@ def crystal(
 def rotate(vectors: Array, angle: float) -> Array:
     """(N, 2) (y, x) vectors turned by `angle` [°] counter-clockwise as seen on screen (y down)."""
     c, s = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
-    return np.asarray(vectors) @ np.array([[c, s], [-s, c]])
+    return np.asarray(np.asarray(vectors) @ np.array([[c, s], [-s, c]]))
 
 
 def merge(parts: Sequence[Structure]) -> Structure:
@@ -204,7 +208,7 @@ def _blob_distance(
     order = np.arange(1, 6)
     amplitude = rough * rng.normal(0, 1, 5) / order
     outline = 1 + (amplitude * np.cos(order * angle[:, None] + rng.uniform(0, 2 * np.pi, 5))).sum(1)
-    return np.hypot(d[:, 0], d[:, 1]) / np.clip(outline, 0.2, 3.0)
+    return np.asarray(np.hypot(d[:, 0], d[:, 1]) / np.clip(outline, 0.2, 3.0))
 
 
 def particle(
