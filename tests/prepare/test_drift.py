@@ -86,3 +86,17 @@ def test_bad_input(recording):
     movie = Movie(frames[:3], (128, 128))
     with pytest.raises(InputError, match="no drift"):
         aligned(movie, measure_drift(movie[:2]))
+
+
+def test_a_bright_walker_is_not_taken_for_drift():
+    """A Si atom that hops by lattice vectors over a dim crystal at rest: the crystal decides."""
+    rng = np.random.default_rng(8)
+    y, x = np.mgrid[:128, :128]
+    crystal = sum(np.cos(2 * np.pi / 14 * (y * np.sin(a) + x * np.cos(a))) for a in np.pi / 3 * np.arange(3))
+    frames = []
+    for step in range(8):
+        cy, cx = 64, 40 + step * 14 / np.cos(np.pi / 6) / 2
+        walker = 25 * np.exp(-((y - cy) ** 2 + (x - cx) ** 2) / 18)
+        frames.append(rng.poisson(3 + crystal + walker))
+    table = measure_drift(Movie(frames, (128, 128)))
+    assert table[["dy", "dx"]].abs().max(axis=None) < 1

@@ -16,6 +16,7 @@ _LOW_PASS = 1.2  # px σ: below a column's width, above single-pixel noise
 _HIGH_PASS = 0.06  # of the frame, σ: illumination and drifting background are no drift
 _LARGEST = 512  # px: bigger frames are binned, since a drift needs no more pixels
 _TEMPER = 10.0  # real images differ by more than counting noise: the log-likelihood is divided by this
+_CLIP = 2.5  # robust deviations
 _UNLIKE = 0.05  # of the power: two frames never agree better than this
 _NEARLY = 0.5  # peaks below this share of the highest are no rivals
 _BLOCKS = 8  # per side, for the sandwich error and the shear
@@ -80,6 +81,18 @@ def compare(a: Array, b: Array, *, around: tuple[float, ...], radius: float, sca
     )
 
 
+def flatten(image: Array) -> Array:
+    """`image` band-passed and clipped at ±2.5 robust deviations.
+
+    One bright atom that walks through a crystal would otherwise outweigh the crystal, and its hops be taken for drift.
+    """
+    passed = fft.irfft2(fft.rfft2(image - image.mean()) * _band(image.shape), s=image.shape)
+    limit = _CLIP * 1.4826 * float(np.median(np.abs(passed[::2, ::2])))
+    if limit <= 0:
+        return np.asarray(passed, dtype=np.float32)
+    return np.asarray(np.clip(passed, -limit, limit), dtype=np.float32)
+
+
 def subpixel_shift(image: Array, shift: npt.NDArray[np.float64]) -> Array:
     """`image` moved by a fraction of a pixel through its Fourier phases (periodic at the border)."""
     qy, qx = _frequencies(image.shape)
@@ -125,7 +138,7 @@ def _both_halves(shape: tuple[int, ...]) -> Array:
 def _spectrum(image: Array) -> npt.NDArray[np.complex64]:
     window = _window(image.shape)
     mean = float(np.vdot(image, window) / window.sum())
-    return np.asarray(fft.rfft2((image - mean) * window) * _band(image.shape))
+    return np.asarray(fft.rfft2((image - mean) * window))
 
 
 def _cut(image: Array, shift: npt.NDArray[np.int_]) -> Array:

@@ -23,7 +23,7 @@ from scipy import ndimage
 
 from atomreel.core.errors import InputError
 from atomreel.core.image import Frames, Movie
-from atomreel.prepare.correlate import Shift, compare, subpixel_shift
+from atomreel.prepare.correlate import Shift, compare, flatten, subpixel_shift
 
 _MEMORY = 32  # frames that the reference remembers
 _RECENTRE = 0.125  # of the frame: the reference follows the content when it has moved so far
@@ -34,7 +34,7 @@ _FOUND = 5.0  # standard deviations of chance that a correlation peak must reach
 class DriftState:
     """What a drift measurement carries from one frame to the next; `arrays()` and `from_arrays` save it.
 
-    reference: (Y, X) running average [brightness]; weight: (Y, X) frames in it; anchor: (y, x) [px] of the
+    reference: (Y, X) running average of flattened frames; weight: (Y, X) frames in it; anchor: (y, x) [px] of the
     reference against frame 0; last, velocity: (y, x) [px, px/frame]; scatter: usual surprise [px];
     origin: (2,) [px²] variance of where frame 0 itself is known to lie; count: frames seen.
     """
@@ -70,7 +70,13 @@ def drift_between(a: npt.ArrayLike, b: npt.ArrayLike, *, max_shift: float | None
     first, second = _usable(a), _usable(b)
     if first.shape != second.shape:
         raise InputError(f"drift: shapes {first.shape} and {second.shape} differ")
-    return compare(first, second, around=(0.0, 0.0), radius=_radius(first.shape, max_shift), scatter=None)
+    return compare(
+        flatten(first),
+        flatten(second),
+        around=(0.0, 0.0),
+        radius=_radius(first.shape, max_shift),
+        scatter=None,
+    )
 
 
 def advance(
@@ -81,7 +87,7 @@ def advance(
     The row has dy, dx [px, since frame 0], dy_err, dx_err, shear, shear_err (x′ = x + s·y against the reference),
     ambiguity (0…1), alias_dy, alias_dx (offset to the rival reading, NaN if there is none) and found (0 or 1).
     """
-    data = _usable(frame)
+    data = flatten(_usable(frame))
     if state is None:
         zero = np.zeros(2)
         ones = np.ones(data.shape, dtype=np.float32)
