@@ -43,6 +43,9 @@ class Card:
     weights_sha256: str = ""
     licence: str = "GPL-3.0-or-later"
 
+    def __str__(self) -> str:
+        return tomli_w.dumps(_plain(asdict(self)))
+
 
 def read_card(path: Path | str) -> Card:
     """Raises ModelError when the file is missing, damaged, newer than this program, or has unknown keys."""

@@ -17,4 +17,5 @@ def keep_big_blocks() -> bool:
     except (OSError, AttributeError):
         return False
     settings = ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 512 << 20), (M_TOP_PAD, 64 << 20))
-    return all([mallopt(key, value) == 1 for key, value in settings])
+    applied = [mallopt(key, value) == 1 for key, value in settings]
+    return all(applied)

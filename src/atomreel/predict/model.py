@@ -55,7 +55,15 @@ def _load(folder: Path) -> tuple[torch.nn.Module, Card]:
     except (SafetensorError, RuntimeError) as error:
         raise ModelError(f"{weights}: does not fit the network of its card: {error}") from error
     net.eval().requires_grad_(False)
-    return net.to(memory_format=torch.channels_last), card
+    return net.to(memory_format=torch.channels_last), card  # type: ignore[call-overload]
+
+
+def describe_models(name: str | None = None) -> str:
+    """One line per shipped model, or the whole card of one."""
+    if name is not None:
+        return (model_folder(name) / "card.toml").read_text(encoding="utf-8")
+    cards = [read_card(model_folder(known) / "card.toml") for known in model_names()]
+    return "\n".join(f"{card.name:12} {card.purpose}" for card in cards)
 
 
 def check(model: str | Path, movie: Movie) -> list[str]:

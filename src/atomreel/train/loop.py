@@ -9,7 +9,8 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ import torch
 from atomreel.core.errors import AtomreelError, MissingExtraError
 from atomreel.tasks.task import Task, build_network
 from atomreel.train.checkpoint import load_checkpoint, save_checkpoint
-from atomreel.train.record import draw_curve, draw_picture, write_curve
+from atomreel.train.record import draw_record
 from atomreel.train.stock import Plan, Stock, open_stock
 
 LOG_EVERY = 25  # steps per row of the curve
@@ -73,15 +74,17 @@ def fit(
     save_every: seconds between checkpoints. Returns the averaged network and a record of the training.
     Raises MissingExtraError without Lightning Fabric.
     """
+    out.mkdir(parents=True, exist_ok=True)
     fabric = _fabric(device)
-    with torch.random.fork_rng(devices=[]):
-        torch.random.default_generator.manual_seed(recipe.seed)
-        bare = build_network(task.network).to(memory_format=torch.channels_last)
-    average = copy.deepcopy(bare).requires_grad_(False)
-    optimiser = torch.optim.AdamW(bare.parameters(), lr=recipe.rate, weight_decay=recipe.weight_decay)
-    about = load_checkpoint(out / "checkpoint", net=bare, average=average, optimiser=optimiser)
-    step, rows, seconds = int(about.get("step", 0)), list(about.get("curve", [])), float(about.get("seconds", 0))
-    net, optimiser = fabric.setup(bare, optimiser)
+    bare, average = _fresh_networks(task, recipe.seed)
+    plain = torch.optim.AdamW(bare.parameters(), lr=recipe.rate, weight_decay=recipe.weight_decay)
+    about = load_checkpoint(out / "checkpoint", net=bare, average=average, optimiser=plain)
+    step, spent, rows = (
+        int(about.get("step", 0)),
+        float(about.get("seconds", 0)),
+        list(about.get("curve", [])),
+    )
+    net, optimiser = fabric.setup(bare, plain)
     average.to(fabric.device)
     clock = saved = time.monotonic()
     end = recipe.steps if stop_at is None else min(stop_at, recipe.steps)
@@ -92,7 +95,8 @@ def fit(
             for group in optimiser.param_groups:
                 group["lr"] = recipe.rate * schedule(step, recipe.steps)
             net.train()
-            loss, parts = task.loss(net, batch)
+            with _seeded(recipe.seed * 1_000_003 + step):  # dropout, too, depends on the step alone
+                loss, parts = task.loss(net, batch)
             optimiser.zero_grad()
             fabric.backward(loss)
             fabric.clip_gradients(net, optimiser, max_norm=1.0)
@@ -101,21 +105,37 @@ def fit(
             step += 1
             for name, value in {"loss": float(loss.detach()), **parts}.items():
                 sums[name] = sums.get(name, 0.0) + value
+            now = time.monotonic()
             if step % LOG_EVERY == 0:
-                spent = seconds + time.monotonic() - clock
-                rows.append({"step": step, "seconds": spent, **{k: v / LOG_EVERY for k, v in sums.items()}})
+                means = {name: value / LOG_EVERY for name, value in sums.items()}
+                rows.append({"step": step, "seconds": spent + now - clock, **means})
                 sums = {}
-            if step == end or (step % LOG_EVERY == 0 and time.monotonic() - saved > save_every):
-                saved = time.monotonic()
-                record = {"step": step, "curve": rows, "recipe": asdict(recipe)}
-                record["seconds"] = seconds + saved - clock
-                save_checkpoint(
-                    out / "checkpoint", net=bare, average=average, optimiser=optimiser.optimizer, about=record
-                )
-                write_curve(out / "curve.csv", rows)
-                draw_curve(out / "curve.png", rows)
-                draw_picture(out / "sample.png", task.picture(average.eval(), batch))
-    return average.eval(), {"step": step, "seconds": seconds + time.monotonic() - clock, "curve": rows}
+            if step == end or (step % LOG_EVERY == 0 and now - saved > save_every):
+                saved = now
+                record = {
+                    "step": step,
+                    "seconds": spent + now - clock,
+                    "curve": rows,
+                    "recipe": asdict(recipe),
+                }
+                save_checkpoint(out / "checkpoint", net=bare, average=average, optimiser=plain, about=record)
+                draw_record(out, rows, task.picture(average.eval(), batch))
+    return average.eval(), {"step": step, "seconds": spent + time.monotonic() - clock, "curve": rows}
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """torch's own randomness from `seed`, and afterwards as if nothing had been drawn."""
+    with torch.random.fork_rng(devices=[]):
+        torch.random.default_generator.manual_seed(seed)
+        yield
+
+
+def _fresh_networks(task: Task, seed: int) -> tuple[torch.nn.Module, torch.nn.Module]:
+    """The network with first weights from `seed`, and its running average."""
+    with _seeded(seed):
+        net = build_network(task.network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return net, copy.deepcopy(net).requires_grad_(False)
 
 
 def make_batch(stock: Stock, recipe: Recipe, step: int) -> dict[str, torch.Tensor]:

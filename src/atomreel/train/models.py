@@ -20,7 +20,7 @@ from atomreel.core.files import atomic, sha256
 from atomreel.predict.model import load_model, model_folder
 from atomreel.tasks.task import Arrays, Task, load_task
 from atomreel.train.loop import Recipe, fit, recipe_for
-from atomreel.train.stock import BLOCK, make_block
+from atomreel.train.stock import make_block
 
 SCORE_SEED = 1_000_003  # far from any training seed, so the test never meets a training example
 
@@ -28,7 +28,7 @@ SCORE_SEED = 1_000_003  # far from any training seed, so the test never meets a 
 def train_model(
     name_or_recipe: str | Path,
     *,
-    out: str | Path,
+    out: str | Path | None = None,
     steps: int | None = None,
     seed: int | None = None,
     examples: int | None = None,
@@ -38,14 +38,15 @@ def train_model(
 ) -> Path:
     """Train the model of task `name_or_recipe`, or of a TOML recipe (`task = "…"` and what differs).
 
-    out: the model folder; an unfinished training in it is resumed. steps, seed, examples: change the recipe.
+    out: the model folder, by default one of the task's name here; an unfinished training in it is resumed.
+    steps, seed, examples: change the recipe.
     workers: processes that simulate. Returns the folder, with weights.safetensors, card.toml, curve and pictures.
     Raises UnknownNameError, RecipeError.
     """
     task, changes = _read_recipe(name_or_recipe)
     given = {"steps": steps, "seed": seed, "examples": examples}
     recipe = recipe_for(task, **{**changes, **{k: v for k, v in given.items() if v is not None}})
-    folder = Path(out)
+    folder = Path(out if out is not None else task.name)
     folder.mkdir(parents=True, exist_ok=True)
     net, record = fit(task, recipe, folder, workers=workers, save_every=save_every, device=device)
     return write_model(folder, task, net.cpu(), recipe=recipe, seconds=record["seconds"])
@@ -95,7 +96,7 @@ def write_model(folder: Path, task: Task, net: torch.nn.Module, *, recipe: Recip
 
 
 def data_hash(examples: list[Arrays]) -> str:
-    f"""Digest of the first {BLOCK} training examples: changes when the simulator does."""
+    """Digest of the first training examples: changes when the simulator does."""
     digest = hashlib.sha256()
     for example in examples:
         for key in sorted(example):

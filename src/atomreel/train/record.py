@@ -12,8 +12,11 @@ import pandas as pd
 from atomreel.core.files import atomic, write_text
 
 
-def write_curve(path: Path, rows: list[dict[str, Any]]) -> None:
-    write_text(path, pd.DataFrame(rows).to_csv(index=False))
+def draw_record(folder: Path, rows: list[dict[str, Any]], picture: npt.NDArray[np.uint8]) -> None:
+    """curve.csv, curve.png and sample.png in `folder`."""
+    write_text(folder / "curve.csv", pd.DataFrame(rows).to_csv(index=False))
+    draw_curve(folder / "curve.png", rows)
+    draw_picture(folder / "sample.png", picture)
 
 
 def draw_curve(path: Path, rows: list[dict[str, Any]]) -> None:

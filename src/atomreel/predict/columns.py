@@ -1,0 +1,168 @@
+"""Atomic columns of an image: the network finds them, a joint fit places them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from scipy.spatial import cKDTree
+
+from atomreel.core.card import Card
+from atomreel.core.image import Image
+from atomreel.core.tables import check_table
+from atomreel.interpret.refine import Refined, refine_columns
+from atomreel.interpret.species import assign_species
+from atomreel.nets.columns import ColumnFinder
+from atomreel.predict.model import load_model
+from atomreel.predict.survey import Survey, as_frame, survey_columns
+from atomreel.predict.tiles import TILE, map_tiles
+from atomreel.prepare.scale import from_zoomed
+from atomreel.tasks.columns import APART, find_peaks
+
+__all__ = ["Found", "Survey", "detect", "find_columns", "survey_columns"]
+BLOCK = 2048  # px: larger images are refined in blocks of this side
+OVERLAP = 8.0  # spacings by which blocks overlap
+NEIGHBOURS = 6  # whose scores tell how well the surroundings are known
+
+
+@dataclass(frozen=True)
+class Found:
+    """table: atoms (without `frame`): y, x, y_err, x_err [px], score, intensity, intensity_err, species, domain.
+
+    residual: (Y, X) image minus fitted model, or None (not refined, or refined in blocks).
+    diagnostics: numbers about the image. warnings: in words.
+    """
+
+    table: pd.DataFrame
+    residual: npt.NDArray[np.float32] | None
+    survey: Survey
+    diagnostics: Mapping[str, Any]
+    warnings: tuple[str, ...]
+
+
+def find_columns(
+    image: Image | npt.ArrayLike,
+    *,
+    survey: Survey | None = None,
+    model: str | Path = "columns",
+    contrast: str = "auto",
+    spacing: float | None = None,
+    threshold: float | None = None,
+    refine: bool = True,
+    max_species: int = 4,
+    tile: int = TILE,
+) -> Found:
+    """Every atomic column of `image` (Y, X), which may be anything that can be sliced.
+
+    survey: from `survey_columns`, so that all frames of a movie are treated alike; otherwise made from this image
+    with model, contrast ("auto", "bright", "dark") and spacing [px]. threshold: least score; the model's own
+    operating point by default. refine: joint maximum-likelihood positions with errors; without it the errors
+    are NaN. max_species: most intensity classes. tile: side of the pieces that the network sees at a time [px].
+
+    A score is the probability that the column is real, calibrated on simulated images. Raises InputError, ModelError.
+    """
+    frame = as_frame(image)
+    survey = survey or survey_columns(frame, model=model, contrast=contrast, spacing=spacing)
+    net, card = load_model(survey.model)
+    position, logit = detect(frame, cast(ColumnFinder, net), survey=survey, tile=tile)
+    score = calibrated(logit, card)
+    least = threshold if threshold is not None else float(card.threshold or 0.5)
+    keep = score >= least
+    table = pd.DataFrame(position[keep], columns=["y", "x"])
+    table = table.assign(y_err=np.nan, x_err=np.nan, score=score[keep])
+    table["domain"] = _domain(position, score)[keep]
+    warnings = list(survey.warnings)
+    residual, diagnostics = None, {"columns": len(table), "candidates": len(score), "threshold": least}
+    if refine and len(table) and min(frame.shape) >= 4:
+        table, residual, more, notes = _refine(frame, table, survey)
+        diagnostics |= more
+        warnings += notes
+        species = assign_species(table["intensity"], table["intensity_err"], max_classes=max_species, rng=0)
+        table["species"] = species.labels
+    return Found(_checked(table), residual, survey, diagnostics, tuple(dict.fromkeys(warnings)))
+
+
+def detect(
+    frame: npt.NDArray[np.generic], net: ColumnFinder, *, survey: Survey, tile: int = TILE
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float32]]:
+    """All maxima of the column map: positions (N, 2) [px of the image] and their logits (N,), in reading order."""
+    positions, logits = [np.zeros((0, 2))], [np.zeros(0, dtype=np.float32)]
+    sign = 1.0 if survey.bright else -1.0
+    with torch.no_grad():
+        for piece in map_tiles(
+            frame, net.columns, zoom=survey.zoom, sign=sign, tile=tile, margin=2 * APART + 4
+        ):
+            peaks, height, pixel = find_peaks(piece.values)
+            pixel += np.array([piece.rows[0], piece.cols[0]])
+            (y0, y1), (x0, x1) = piece.core
+            own = (pixel[:, 0] >= y0) & (pixel[:, 0] < y1) & (pixel[:, 1] >= x0) & (pixel[:, 1] < x1)
+            positions.append(peaks[own] + (piece.rows[0], piece.cols[0]))
+            logits.append(height[own])
+    position, logit = from_zoomed(np.concatenate(positions), survey.zoom), np.concatenate(logits)
+    order = np.lexsort((position[:, 1], position[:, 0]))
+    return position[order], logit[order]
+
+
+def calibrated(logit: npt.NDArray[np.float32], card: Card) -> npt.NDArray[np.float64]:
+    """Probability that a maximum is a column, by the card's monotone table."""
+    if not card.calibration:
+        return 1 / (1 + np.exp(-logit.astype(np.float64)))
+    return np.interp(logit, card.calibration["logit"], card.calibration["score"])
+
+
+def _domain(position: npt.NDArray[np.float64], score: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """0…1: how decided the network is about the nearest maxima; about a region it does not know, it wavers."""
+    if len(position) <= NEIGHBOURS:
+        return np.ones(len(position))
+    _, near = cKDTree(position).query(position, k=NEIGHBOURS + 1)
+    decided: npt.NDArray[np.float64] = np.abs(2 * score[near] - 1).mean(1)
+    return decided
+
+
+def _refine(
+    frame: npt.NDArray[np.generic], table: pd.DataFrame, survey: Survey
+) -> tuple[pd.DataFrame, npt.NDArray[np.float32] | None, dict[str, Any], tuple[str, ...]]:
+    """Joint fit of the whole image, or of overlapping blocks of a large one."""
+    if max(frame.shape) <= BLOCK + BLOCK // 2:
+        data = np.asarray(frame, dtype=np.float32)
+        done = refine_columns(data, table[["y", "x"]].to_numpy(), bright=survey.bright)
+        more = {"gain": done.gain, "zero": done.zero, "width_px": done.width, "jitter_px": done.jitter_px}
+        return _merged(table, done), data - done.model, more, done.warnings
+    parts: list[pd.DataFrame] = []
+    notes: list[str] = []
+    margin = round(OVERLAP * survey.spacing_px)
+    for y in range(0, frame.shape[0], BLOCK):
+        for x in range(0, frame.shape[1], BLOCK):
+            top, left = max(0, y - margin), max(0, x - margin)
+            piece = np.asarray(frame[top : y + BLOCK + margin, left : x + BLOCK + margin], dtype=np.float32)
+            near = table.y.between(top - 0.5, top + piece.shape[0] - 0.5, inclusive="left")
+            near &= table.x.between(left - 0.5, left + piece.shape[1] - 0.5, inclusive="left")
+            part = table[near].reset_index(drop=True)
+            own = (
+                part.y.ge(y - 0.5)
+                & part.y.lt(y + BLOCK - 0.5)
+                & part.x.ge(x - 0.5)
+                & part.x.lt(x + BLOCK - 0.5)
+            )
+            if not own.any():
+                continue
+            done = refine_columns(piece, part[["y", "x"]].to_numpy() - (top, left), bright=survey.bright)
+            fitted = _merged(part, done)
+            parts.append(fitted.assign(y=fitted.y + top, x=fitted.x + left)[own.to_numpy()])
+            notes += done.warnings
+    return pd.concat(parts, ignore_index=True), None, {}, tuple(notes)
+
+
+def _merged(table: pd.DataFrame, done: Refined) -> pd.DataFrame:
+    columns = ["y", "x", "y_err", "x_err", "intensity", "intensity_err"]
+    return table.assign(**{name: done.table[name].to_numpy() for name in columns})
+
+
+def _checked(table: pd.DataFrame) -> pd.DataFrame:
+    return check_table(table.assign(frame=0), "atoms").drop(columns="frame")

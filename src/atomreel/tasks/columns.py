@@ -1,0 +1,346 @@
+"""Learning to find atomic columns: simulated images of any material, at any scale and in either contrast."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy import ndimage, optimize
+from scipy.spatial import cKDTree
+from torch.nn import functional as F
+
+from atomreel.prepare.scale import to_zoomed, zoom_image, zoomed_shape
+from atomreel.tasks.task import Arrays, Report
+
+FloatArray = npt.NDArray[np.float32]
+SPACING = (5.0, 14.0)  # column spacings of the network's input [px]
+SURVEYED = (3.0, 30.0)  # column spacings that the surveyor tells apart [px]
+SIMULATED = (4.0, 30.0)  # column spacings of the simulated images [px]
+SIGMA = 1.5  # of the Gaussian that marks a column [px]
+APART = 2  # px: two columns are at least this far apart, plus one
+DARK_STEM = (
+    0.1  # share of images whose contrast is turned round, beside the HRTEM images that are dark anyway
+)
+MATCH = 0.25  # of the spacing: a found column this near to a true one is right
+
+
+@dataclass(frozen=True)
+class ColumnTask:
+    """patch, crop: sides of the pieces that the two networks train on [px].
+
+    sizes: smallest and largest side of a simulated image [px], which shows about `columns_across` spacings.
+    """
+
+    patch: int = 128
+    crop: int = 128
+    sizes: tuple[int, int] = (256, 448)
+    columns_across: float = 18.0
+    name: str = "columns"
+    purpose: str = "Finds atomic columns in STEM, HRTEM and STM images of any material at any pixel size."
+    classes: tuple[str, ...] = ("column",)
+    network: Mapping[str, Any] = field(default_factory=lambda: {"kind": "columns", "width": 32})
+    recipe: Mapping[str, Any] = field(
+        default_factory=lambda: {
+            "steps": 3800,
+            "batch": 16,
+            "rate": 2e-3,
+            "first": 160,
+            "fresh": 1.0,
+            "window": 1000,
+            "examples": 300,
+        }
+    )
+
+    @property
+    def input(self) -> Mapping[str, Any]:
+        return {"spacing_px": list(SPACING), "surveyed_px": list(SURVEYED), "smallest_px": 16}
+
+    @property
+    def scope(self) -> Mapping[str, Any]:
+        from atomreel.simulate import sample
+
+        return dict(getattr(sample, "SCOPE", {})) | {"modality": ["stem", "hrtem", "stm"]}
+
+    def sample(self, rng: np.random.Generator) -> Arrays:
+        """image (Y, X) float16 of mean 0 and standard deviation 1, columns (N, 2), and facts about them."""
+        from atomreel.simulate.sample import random_image
+
+        spacing = float(np.exp(rng.uniform(*np.log(SIMULATED))))
+        side = int(np.clip(self.columns_across * spacing, *self.sizes))
+        made = random_image(rng, size=(side, side), nn_px=(spacing, spacing))
+        image = np.asarray(made.image, dtype=np.float32)
+        image = (image - image.mean()) / max(float(image.std()), 1e-12)
+        return {
+            "image": np.clip(image, -6e4, 6e4).astype(np.float16),
+            "columns": np.asarray(made.columns, dtype=np.float32).reshape(-1, 2),
+            "facts": np.array([made.nn_px, made.bright, np.nan_to_num(made.dose)], dtype=np.float32),
+        }
+
+    def encode(self, example: Arrays, rng: np.random.Generator) -> Arrays:
+        """patch and its heat map; crop and its log2 spacing and contrast."""
+        image, columns = turn(example["image"].astype(np.float32), example["columns"], rng)
+        image = spoil(image, rng)
+        spacing, bright = float(example["facts"][0]), bool(example["facts"][1])
+        patch, zoom, corner = cut(image if bright else -image, self.patch, spacing, SPACING, rng)
+        at = to_zoomed(columns.astype(float), zoom) - corner
+        if rng.random() < DARK_STEM:
+            image, bright = -image, not bright
+        crop, zoom, _ = cut(image, self.crop, spacing, SURVEYED, rng)
+        return {
+            "patch": patch[None],
+            "heat": draw_heat(at, (self.patch, self.patch))[None],
+            "crop": crop[None],
+            "truth": np.array([np.log2(zoom * spacing), bright], dtype=np.float32),
+        }
+
+    def loss(
+        self, net: torch.nn.Module, batch: dict[str, torch.Tensor]
+    ) -> tuple[torch.Tensor, dict[str, float]]:
+        """Cross-entropy of the heat map, likelihood of the spacing, cross-entropy of the contrast."""
+        surveyed = max(2, len(batch["crop"]) // 2)  # dearer than patches: the U-Net sees each twice
+        logits, survey = net(batch["patch"], batch["crop"][:surveyed])
+        heat = F.binary_cross_entropy_with_logits(logits.float(), batch["heat"])
+        target, bright = batch["truth"][:surveyed].unbind(1)
+        scale = (
+            survey[:, 1] + F.smooth_l1_loss(survey[:, 0], target, reduction="none") * torch.exp(-survey[:, 1])
+        ).mean()
+        sign = F.binary_cross_entropy_with_logits(survey[:, 2], bright)
+        error = (survey[:, 0] - target).abs().mean()
+        parts = {
+            "heat": float(heat.detach()),
+            "sign": float(sign.detach()),
+            "log2_spacing": float(error.detach()),
+        }
+        return 10 * heat + 0.2 * scale + 0.2 * sign, parts
+
+    def picture(self, net: torch.nn.Module, batch: dict[str, torch.Tensor]) -> npt.NDArray[np.uint8]:
+        """Six patches: input, truth, answer."""
+        with torch.no_grad():
+            answer = torch.sigmoid(net.map_columns(batch["patch"][:6].float()))  # type: ignore[operator]
+        rows = []
+        for patch, heat, found in zip(batch["patch"][:6], batch["heat"][:6], answer, strict=True):
+            low, high = torch.quantile(patch.flatten(), torch.tensor([0.01, 0.995], device=patch.device))
+            shown = ((patch - low) / (high - low + 1e-9)).clamp(0, 1)
+            rows.append(torch.cat([shown[0], heat[0], found[0]], 1))
+        return (255 * torch.cat(rows, 0)).to(torch.uint8).cpu().numpy()
+
+    def score(self, net: torch.nn.Module, *, seed: int, examples: int) -> Report:
+        """Whole fresh images at a scale that is off by as much as a survey may be; half calibrate, half are scored."""
+        found = [self._test(net, np.random.default_rng([seed, i])) for i in range(examples)]
+        half = len(found) // 2
+        calibration = calibrate(found[:half])
+        return Report(
+            scores=summarise(found[half:], calibration) | survey_scores(found),
+            threshold=calibration["threshold"],
+            calibration={"logit": calibration["logit"], "score": calibration["score"]},
+        )
+
+    def _test(self, net: torch.nn.Module, rng: np.random.Generator) -> dict[str, Any]:
+        example = self.sample(rng)
+        image, columns = example["image"].astype(np.float32), example["columns"].astype(float)
+        spacing, bright, dose = (float(v) for v in example["facts"])
+        zoom = float(np.exp(rng.uniform(np.log(6.5), np.log(11.0)))) / spacing
+        zoomed = pad_to_stride(zoom_image(image if bright else -image, zoom))
+        with torch.no_grad():
+            logits = net.map_columns(torch.from_numpy(zoomed)[None, None])[0, 0].numpy()  # type: ignore[operator]
+            crop, scale, _ = cut(image, self.crop, spacing, SURVEYED, rng)
+            told = net.survey(torch.from_numpy(crop)[None, None])[0].numpy()  # type: ignore[operator]
+        ny, nx = zoomed_shape((image.shape[0], image.shape[1]), zoom)
+        peaks, height, _ = find_peaks(logits[:ny, :nx])
+        right, missed = match(to_zoomed(columns, zoom), peaks, zoom * spacing, (ny, nx))
+        keep = right >= 0
+        return {
+            "logit": height[keep],
+            "right": right[keep] > 0,
+            "missed": missed,
+            "dose": dose,
+            "scale": float(told[0] - np.log2(scale * spacing)),
+            "sign": (float(told[2]), bright),
+        }
+
+
+def turn(image: FloatArray, columns: FloatArray, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+    """One of the eight mirrors and quarter turns of a square image."""
+    last = np.array(image.shape, dtype=np.float32) - 1
+    for axis in (0, 1):
+        if rng.random() < 0.5:
+            image = np.flip(image, axis)
+            columns = columns.copy()
+            columns[:, axis] = last[axis] - columns[:, axis]
+    if rng.random() < 0.5:
+        image, columns = image.T, columns[:, ::-1]
+    return image, columns
+
+
+def spoil(image: FloatArray, rng: np.random.Generator) -> FloatArray:
+    """What the simulator leaves out: a detector that is not linear, slow shading, line offsets, a little more noise."""
+    ny, nx = image.shape
+    if rng.random() < 0.3:
+        low = float(image.min())
+        span = max(float(np.quantile(image, 0.999)) - low, 1e-6)
+        image = span * ((image - low) / span) ** float(rng.uniform(0.6, 1.6))
+    if rng.random() < 0.3:
+        shade = ndimage.zoom(rng.normal(0, rng.uniform(0, 1.5), (3, 3)), (ny / 3, nx / 3), order=1)
+        image = image + float(image.std()) * shade.astype(np.float32)
+    if rng.random() < 0.15:
+        image = image + float(image.std()) * rng.normal(0, rng.uniform(0, 0.5), (ny, 1)).astype(np.float32)
+    if rng.random() < 0.15:
+        image = ndimage.gaussian_filter(image, float(rng.uniform(0.3, 1.2)))
+    if rng.random() < 0.2:
+        image = image + float(image.std()) * rng.normal(0, rng.uniform(0, 0.5), (ny, nx)).astype(np.float32)
+    return image
+
+
+def cut(
+    image: FloatArray, side: int, spacing: float, wanted: tuple[float, float], rng: np.random.Generator
+) -> tuple[FloatArray, float, tuple[int, int]]:
+    """A piece of `side` px, zoomed to a random spacing in the wanted range; its zoom and its corner.
+
+    An image too small for that is zoomed further, until the piece fits.
+    """
+    zoom = float(np.exp(rng.uniform(*np.log(wanted)))) / spacing
+    zoom = max(zoom, side / min(image.shape))
+    ny, nx = zoomed_shape((image.shape[0], image.shape[1]), zoom)
+    y, x = int(rng.integers(0, ny - side + 1)), int(rng.integers(0, nx - side + 1))
+    return zoom_image(image, zoom, rows=(y, y + side), cols=(x, x + side)), zoom, (y, x)
+
+
+def draw_heat(columns: npt.NDArray[np.float64], shape: tuple[int, int]) -> FloatArray:
+    """(N, 2) → (Y, X): at every pixel the largest of unit Gaussians of SIGMA at the columns."""
+    reach = int(np.ceil(4 * SIGMA))
+    grid = np.arange(-reach, reach + 1)
+    near = np.all((columns > -reach) & (columns < np.array(shape) + reach), axis=1)
+    whole = np.rint(columns[near]).astype(int)
+    gy, gx = (
+        np.exp(-0.5 * ((w[:, None] + grid - c[:, None]) / SIGMA) ** 2)
+        for w, c in zip(whole.T, columns[near].T, strict=True)
+    )
+    heat = np.zeros((shape[0] + 4 * reach + 1, shape[1] + 4 * reach + 1), dtype=np.float32)
+    rows, cols = (whole[:, axis, None] + grid + 2 * reach for axis in (0, 1))
+    np.maximum.at(
+        heat, (rows[:, :, None], cols[:, None, :]), (gy[:, :, None] * gx[:, None, :]).astype(np.float32)
+    )
+    return heat[2 * reach : 2 * reach + shape[0], 2 * reach : 2 * reach + shape[1]].copy()
+
+
+def pad_to_stride(image: FloatArray, stride: int = 8) -> FloatArray:
+    """Mirrored at the far edges to whole strides."""
+    fill = [(0, -n % stride) for n in image.shape]
+    return np.pad(image, fill, "symmetric") if any(b for _, b in fill) else image
+
+
+def find_peaks(logits: FloatArray) -> tuple[npt.NDArray[np.float64], FloatArray, npt.NDArray[np.int_]]:
+    """Local maxima of a map of logits: positions (N, 2) by a parabola, heights (N,), and their pixels (N, 2).
+
+    Those under −6 are left out.
+    """
+    top = ndimage.maximum_filter(logits, 2 * APART + 1, mode="nearest")
+    y, x = np.nonzero((logits == top) & (logits > -6))
+    position = np.stack([y, x], 1).astype(float)
+    for axis, n in enumerate(logits.shape):
+        inner = (position[:, axis] > 0) & (position[:, axis] < n - 1)
+        iy, ix = y[inner], x[inner]
+        dy, dx = (1, 0) if axis == 0 else (0, 1)
+        below, here, above = logits[iy - dy, ix - dx], logits[iy, ix], logits[iy + dy, ix + dx]
+        bend = np.minimum(below + above - 2 * here, -1e-6)
+        position[inner, axis] += np.clip((below - above) / (2 * bend), -0.5, 0.5)
+    return position, logits[y, x], np.stack([y, x], 1)
+
+
+def match(
+    true: npt.NDArray[np.float64], found: npt.NDArray[np.float64], spacing: float, shape: tuple[int, int]
+) -> tuple[npt.NDArray[np.int_], int]:
+    """For each found column 1 (right), 0 (wrong) or −1 (within half a spacing of the border), and how many are missed.
+
+    Pairs are taken in order of distance, each column once.
+    """
+    edge = 0.5 * spacing
+    inside = [np.all((p >= edge) & (p <= np.array(shape) - 1 - edge), axis=1) for p in (true, found)]
+    right = np.zeros(len(found), dtype=int)
+    taken = np.zeros(len(true), dtype=bool)
+    if len(true) and len(found):
+        distance, index = cKDTree(true).query(
+            found, k=min(3, len(true)), distance_upper_bound=MATCH * spacing
+        )
+        distance, index = distance.reshape(len(found), -1), index.reshape(len(found), -1)
+        for flat in np.argsort(distance, axis=None):
+            i, j = np.unravel_index(flat, distance.shape)
+            if not np.isfinite(distance[i, j]):
+                break
+            if not right[i] and not taken[index[i, j]]:
+                right[i], taken[index[i, j]] = 1, True
+    right[(~inside[1]) & (right == 0)] = -1
+    return right, int((inside[0] & ~taken).sum())
+
+
+def calibrate(found: list[dict[str, Any]]) -> dict[str, Any]:
+    """Logit → probability that the column is right, monotone, and the score with the best pooled F1."""
+    logit = np.concatenate([f["logit"] for f in found])
+    right = np.concatenate([f["right"] for f in found]).astype(float)
+    missed = sum(f["missed"] for f in found)
+    order = np.argsort(logit)
+    bins = [b for b in np.array_split(order, min(40, max(1, len(order) // 25))) if len(b)]
+    centre = np.array([logit[b].mean() for b in bins])
+    rate = np.array([(right[b].sum() + 0.5) / (len(b) + 1) for b in bins])
+    rate = optimize.isotonic_regression(rate, weights=[len(b) for b in bins]).x
+    score = np.interp(logit, centre, rate)
+    down = np.argsort(-score)
+    hits = np.cumsum(right[down])
+    f1 = 2 * hits / (np.arange(1, len(down) + 1) + hits[-1] + missed) if len(down) else np.zeros(1)
+    best = float(score[down][int(np.argmax(f1))]) if len(down) else 0.5
+    return {
+        "logit": [round(float(v), 3) for v in centre],
+        "score": [round(float(v), 4) for v in rate],
+        "threshold": round(float(np.clip(best, 0.2, 0.8)), 3),
+    }
+
+
+def summarise(found: list[dict[str, Any]], calibration: Mapping[str, Any]) -> dict[str, Any]:
+    """Precision, recall and F1 pooled and by dose, and how far the score is from being a probability."""
+    doses = np.array([f["dose"] for f in found])
+    groups = {"all": np.ones(len(found), bool), "no dose": doses <= 0}
+    for low in (1, 100, 1000, 10_000):
+        groups[f"dose {low} to {10 * low if low > 1 else 100}"] = (doses >= low) & (
+            doses < (10 * low if low > 1 else 100)
+        )
+    scores: dict[str, Any] = {}
+    for name, chosen in groups.items():
+        part = [f for f, c in zip(found, chosen, strict=True) if c]
+        if part:
+            scores[name] = _rates(part, calibration)
+    return {**scores.pop("all"), "by_dose": scores}
+
+
+def _rates(found: list[dict[str, Any]], calibration: Mapping[str, Any]) -> dict[str, Any]:
+    logit = np.concatenate([f["logit"] for f in found])
+    right = np.concatenate([f["right"] for f in found])
+    score = np.interp(logit, calibration["logit"], calibration["score"])
+    called = score >= calibration["threshold"]
+    hits, total = int((called & right).sum()), int(right.sum()) + sum(f["missed"] for f in found)
+    bins = np.minimum((score * 10).astype(int), 9)
+    gaps = [abs(score[bins == b].sum() - right[bins == b].sum()) for b in range(10)]
+    return {
+        "images": len(found),
+        "columns": total,
+        "precision": round(hits / max(1, int(called.sum())), 4),
+        "recall": round(hits / max(1, total), 4),
+        "f1": round(2 * hits / max(1, int(called.sum()) + total), 4),
+        "calibration_error": round(float(sum(gaps) / max(1, len(score))), 4),
+    }
+
+
+def survey_scores(found: list[dict[str, Any]]) -> dict[str, Any]:
+    """How well the surveyor reads scale and contrast from one crop."""
+    scale = np.abs([f["scale"] for f in found])
+    sign = np.array([(logit > 0) == bool(bright) for logit, bright in (f["sign"] for f in found)])
+    return {
+        "spacing_within_20_percent": round(float((scale < np.log2(1.2)).mean()), 4),
+        "contrast_right": round(float(sign.mean()), 4),
+    }
+
+
+TASK = ColumnTask()

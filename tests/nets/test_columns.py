@@ -1,0 +1,59 @@
+"""What the tiling relies on: normalisation, reach, and that a survey teaches the U-Net nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from atomreel.nets.columns import HALO, RINGS, UNet, build, local_normalise, spectral_rings
+
+
+def picture(seed: int, side: int = 128) -> torch.Tensor:
+    return torch.from_numpy(np.random.default_rng(seed).normal(size=(1, 1, side, side)).astype(np.float32))
+
+
+def test_normalisation_removes_level_and_gain() -> None:
+    x = picture(0)
+    assert torch.allclose(local_normalise(5 + 300 * x), local_normalise(x), atol=2e-3)
+    assert abs(float(local_normalise(x).mean())) < 0.02
+    assert float(local_normalise(x).std()) == pytest.approx(1, abs=0.03)
+
+
+def test_normalisation_follows_a_background() -> None:
+    x = picture(1, 256)
+    ramp = torch.linspace(0, 10, 256)[None, None, None]
+    inner = (..., slice(64, -64), slice(64, -64))
+    assert float((local_normalise(x + ramp) - local_normalise(x))[inner].abs().mean()) < 0.15
+
+
+def test_an_empty_image_stays_finite() -> None:
+    assert torch.isfinite(local_normalise(torch.zeros(1, 1, 64, 64))).all()
+
+
+def test_the_network_sees_no_further_than_its_halo() -> None:
+    net = UNet(8).eval()
+    x = picture(2, 4 * HALO // 8 * 8).requires_grad_()
+    middle = x.shape[-1] // 2
+    for at in (middle, middle + 3, middle + 7):
+        (seen,) = torch.autograd.grad(net(x)[0, 0, at, at], x)
+        used = torch.nonzero(seen[0, 0])
+        assert int((used - at).abs().max()) <= HALO
+
+
+@pytest.mark.parametrize("spacing", [4.0, 9.0, 20.0])
+def test_rings_show_a_spacing(spacing: float) -> None:
+    y, x = torch.meshgrid(torch.arange(128.0), torch.arange(128.0), indexing="ij")
+    wave = torch.cos(2 * torch.pi * (0.6 * x + 0.8 * y) / spacing)[None, None]
+    rings = spectral_rings(wave + 0.5 * picture(3))[0, RINGS:]
+    q = np.geomspace(1 / 40, 1 / 2.05, RINGS)
+    assert 1 / q[int(rings.argmax())] == pytest.approx(spacing, rel=0.12)
+
+
+def test_a_survey_leaves_the_column_network_alone() -> None:
+    net = build(width=8).train()
+    before = {k: v.clone() for k, v in net.columns.state_dict().items()}
+    net.survey(torch.cat([picture(4), picture(5)])).sum().backward()
+    assert all(p.grad is None for p in net.columns.parameters())
+    assert all(torch.equal(v, before[k]) for k, v in net.columns.state_dict().items())
+    assert net.columns.training

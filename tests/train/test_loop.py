@@ -1,0 +1,75 @@
+"""The loop: recipes, schedule, and a training that was stopped ends like one that was not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from atomreel.core.errors import AtomreelError
+from atomreel.tasks.columns import ColumnTask
+from atomreel.tasks.task import Arrays
+from atomreel.train.loop import Recipe, fit, follow, recipe_for, schedule
+
+SMALL = Recipe(steps=12, batch=2, first=8, fresh=0.5, window=8, seed=4)
+
+
+class Dots(ColumnTask):
+    """Bright dots on a square grid: quick to make."""
+
+    def sample(self, rng: np.random.Generator) -> Arrays:
+        y, x = np.mgrid[:96, :96]
+        image = np.sin(y * 2 * np.pi / 8) * np.sin(x * 2 * np.pi / 8) + rng.normal(0, 0.1, (96, 96))
+        grid = np.stack(np.meshgrid(np.arange(2, 96, 8.0), np.arange(2, 96, 8.0)), -1).reshape(-1, 2)
+        facts = np.array([5.7, 1.0, 0.0], dtype=np.float32)
+        return {"image": image.astype(np.float16), "columns": grid.astype(np.float32), "facts": facts}
+
+
+TASK = Dots(patch=32, crop=48, network={"kind": "columns", "width": 8})
+
+
+def weights(net: torch.nn.Module) -> torch.Tensor:
+    return torch.cat([p.flatten() for p in net.parameters()])
+
+
+def test_a_resumed_training_ends_like_an_uninterrupted_one(tmp_path: Path) -> None:
+    whole, _ = fit(TASK, SMALL, tmp_path / "whole", workers=0, device="cpu")
+    _, first = fit(TASK, SMALL, tmp_path / "parts", workers=0, device="cpu", stop_at=5)
+    resumed, last = fit(TASK, SMALL, tmp_path / "parts", workers=0, device="cpu")
+    assert (first["step"], last["step"]) == (5, 12)
+    assert torch.equal(weights(whole), weights(resumed))
+    assert (tmp_path / "parts" / "sample.png").is_file()
+
+
+def test_training_changes_the_weights_and_the_seed_matters(tmp_path: Path) -> None:
+    nets = [
+        fit(TASK, Recipe(**{**vars(SMALL), "steps": n, "seed": s}), tmp_path / f"{n}{s}", workers=0)[0]
+        for n, s in ((0, 1), (3, 1), (3, 2))
+    ]
+    a, b, c = (weights(net) for net in nets)
+    assert not torch.equal(a, b)
+    assert not torch.equal(b, c)
+
+
+def test_schedule_rises_then_falls_to_one_percent() -> None:
+    values = [schedule(step, 1000) for step in range(1000)]
+    assert values[0] < 0.02
+    assert max(values) == pytest.approx(values[100], rel=0.05)
+    assert values[-1] == pytest.approx(0.01, rel=0.05)
+
+
+def test_unknown_recipe_keys_are_named() -> None:
+    with pytest.raises(AtomreelError, match="stpes"):
+        recipe_for(TASK, stpes=3)
+    assert recipe_for(TASK, steps=7, seed=None).steps == 7
+
+
+def test_the_average_follows_weights_and_copies_statistics() -> None:
+    net, average = (torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2)) for _ in range(2))
+    start = average[0].weight.detach().clone()
+    net[1].running_mean += 3
+    follow(average.requires_grad_(False), net, 0.75)
+    assert torch.allclose(average[0].weight, 0.75 * start + 0.25 * net[0].weight)
+    assert torch.equal(average[1].running_mean, net[1].running_mean)
