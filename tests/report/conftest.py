@@ -141,10 +141,12 @@ def _tables(path, *, atoms, defects, drift, frames, calibrated, rng) -> None:
     write_table(path / "drift.parquet", shift, kind="drift")
     bonds = pd.DataFrame({"frame": 0, "length_A": rng.normal(1.84, 0.03, 800)})
     write_table(path / "bond_lengths.parquet", bonds, kind="bond_lengths")
-    r = np.linspace(0.1, 12, 120)
+    r = np.linspace(0.05, 11.95, 120)
     g = 1 + sum(np.exp(-((r - k) ** 2) / 0.02) for k in (1.84, 3.18, 3.67, 5.5)) - np.exp(-(r**2))
     write_table(
-        path / "pair_distances.parquet", pd.DataFrame({"r_A": r, "g": g, "g_err": 0.05}), kind="pairs"
+        path / "pair_distances.parquet",
+        pd.DataFrame({"from_A": r - 0.05, "to_A": r + 0.05, "count": 100, "g": g, "g_err": 0.05}),
+        kind="pairs",
     )
 
 
@@ -159,7 +161,7 @@ def _pictures(path: Path, pictures: np.ndarray, index: list[int], rng: np.random
     cell = zarr.open_group(path / "cell.zarr", mode="w")
     picture = np.cos(2 * np.pi * x) + np.cos(2 * np.pi * (x / 2 + y)) + np.cos(2 * np.pi * (x / 2 - y))
     cell.create_array("cell", data=picture.astype(np.float32))
-    cell.attrs.update({"cells": 3120, "pixel_A": 0.05})
+    cell.attrs.update({"vectors_px": [[2.0, SPACING], [-16.2, 11.7]]})
 
 
 def _fields(path: Path, frames: int, index: list[int], side: int, rng: np.random.Generator) -> None:
@@ -206,7 +208,7 @@ def _about(path: Path, frames: int, side: int, calibrated: bool) -> None:
             "sha256": "ab" * 32,
             "frames": frames,
             "shape": [side, side],
-            "times_source": "ImageJ finterval",
+            "sources": {"times": "ImageJ finterval", "pixel": "TIFF resolution tag"},
             "modality": "stem",
             "voltage_kV": 60.0,
             "exposure_s": 0.5,
@@ -225,7 +227,7 @@ def _about(path: Path, frames: int, side: int, calibrated: bool) -> None:
         "warnings": ["Frame 17: 3 % of the pixels are saturated."],
     }
     if calibrated:
-        about["input"] |= {"pixel_A": [PIXEL, PIXEL], "pixel_source": "TIFF resolution tag"}
+        about["input"] |= {"pixel_A": [PIXEL, PIXEL]}
     write_text(path / "run.toml", tomli_w.dumps(about))
     quality = {
         "short_pairs": {"value": 0.004, "meaning": "pairs below 0.6 of the lattice spacing", "warn": False},

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atomreel.report.drawing import INK, figure, finish, plain, scale_length, style
+from atomreel.report.drawing import COLOURS, INK, figure, finish, plain, scale_length, style
 
 
 @given(st.floats(2, 1e5), st.floats(1e-4, 1e3), st.booleans())
@@ -30,7 +30,7 @@ def test_files_and_the_part_of_the_page(tmp_path: Path) -> None:
     before = [mpl.rcParams[key] for key in settings]
     with style():
         made, ((ax,),) = figure()
-        ax.plot([0, 1], [0, 1])
+        ax.plot([0, 1], [0, 1], color=COLOURS[0])
         ax.set_xlabel(plain("$x_1$ < 原"))
         drawing = finish(made, tmp_path, "one", title="One", caption="")
     assert [mpl.rcParams[key] for key in settings] == before

@@ -85,7 +85,7 @@ def test_hyperspy_prefers_the_aligned_movie(whole_run: Path, tmp_path: Path) -> 
     run = tmp_path / "run"
     shutil.copytree(whole_run, run)
     movie = np.arange(3 * 5 * 7, dtype=np.float32).reshape(3, 5, 7)
-    zarr.open_group(run / "aligned.zarr", mode="w").create_array("frames", data=movie)
+    zarr.open_group(run / "aligned.zarr", mode="w").create_array("movie", data=movie)
     (signal,) = file_reader(str(export_run(run, "hyperspy", None)))
     np.testing.assert_array_equal(signal["data"], movie)
     assert (tmp_path / "run.hspy").is_file()

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from atomreel.core.files import write_table
-from atomreel.report.pictures import gallery_half, mean_image, unit_of, without_drift
+from atomreel.report.pictures import gallery_half, mean_image, tiled, unit_of, without_drift
 from atomreel.report.results import Preview, Results
 
 
@@ -47,6 +47,23 @@ def test_positions_without_drift() -> None:
     assert still["y"].tolist() == [5.0, 5.0] and still["x"].tolist() == [1.0, 2.0]
     assert table["y"].tolist() == [5.0, 7.0]
     assert without_drift(table, None) is table
+
+
+def test_cells_lie_as_in_the_image() -> None:
+    vectors = np.array([[1.0, 8.0], [-7.0, 3.0]])  # a, b as [y, x]
+    i, j = (np.mgrid[:32, :32] + 0.5) / 32
+    cell = np.exp(-((i - 0.5) ** 2 + (j - 0.5) ** 2) / 0.01)  # one column in the middle of the cell
+    picture, finer = tiled(cell, vectors)
+    at = (0.5 * vectors[0] + 0.5 * vectors[1]) * finer + picture.shape[0] / 2 - 0.5
+    for move in (0 * vectors[0], -vectors[0], -vectors[1]):
+        y, x = np.rint(at + move * finer).astype(int)
+        assert picture[y, x] > 0.9
+
+
+def test_preview_pixels_are_blocks_of_movie_pixels() -> None:
+    preview = Preview(np.zeros((1, 2, 2), np.uint8), [0], 4.0, None)
+    # the centre of a block of 4 × 4 pixels lies between the second and the third
+    np.testing.assert_allclose(preview.place([1.5, 5.5]), [0.0, 1.0])
 
 
 def test_units_and_crops(tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def draw_phases(results: Results, folder: Path) -> Drawing | None:
     x, label = axis(results, table["frame"])
     for name in names:
         values = table[f"mean_{name}"]
-        if values.max() < 0.02:
+        if np.nanquantile(values.to_numpy(float), 0.95) < 0.02:
             continue
         error = table.get(f"mean_{name}_err")
         band(ax, x, values, error=error, colour=CLASS_COLOURS[name], label=name)
@@ -112,7 +112,7 @@ def draw_phases(results: Results, folder: Path) -> Drawing | None:
         folder,
         "phases-over-time",
         title="Symmetry classes over time",
-        caption="Lines: mean probability over all windows, with 1σ bands; dotted: fraction of windows whose most probable class it is. Classes that stay below 2 % are left out.",
+        caption="Lines: mean probability over all windows, with 1σ bands; dotted: fraction of windows whose most probable class it is. Classes that hardly ever reach 2 % are left out.",
     )
 
 
@@ -230,6 +230,8 @@ def draw_table(name: str, table: pd.DataFrame, folder: Path) -> Drawing | None:
     if not numbers or len(table) < 3:
         return None
     title = name.replace("_", " ").capitalize()
+    if str(numbers[0]).startswith("from_") and str(numbers[1:2]).startswith("['to_"):
+        return draw_bins(name, table, folder)
     first = table[numbers[0]].to_numpy(float)
     if len(numbers) > 1 and np.all(np.diff(first) > 0):
         made, ((ax,),) = figure()
@@ -251,6 +253,27 @@ def draw_table(name: str, table: pd.DataFrame, folder: Path) -> Drawing | None:
     caption = f"From {name}.parquet, {len(table):,} rows."
     wide = made.get_figwidth() > 6
     return finish(made, folder, file_name(name), title=title, caption=caption, wide=wide)
+
+
+def draw_bins(name: str, table: pd.DataFrame, folder: Path) -> Drawing:
+    """A table of bins: from_UNIT, to_UNIT, count, and perhaps a density (the last column without _err)."""
+    start, end = table.columns[:2]
+    shown = [c for c in table.columns[2:] if not str(c).endswith("_err")][-1]
+    edges = np.append(table[start].to_numpy(float), table[end].to_numpy(float)[-1])
+    values = table[shown].to_numpy(float)
+    made, ((ax,),) = figure()
+    ax.stairs(values, edges, fill=f"{shown}_err" not in table, color=COLOURS[0], alpha=0.85)
+    if f"{shown}_err" in table:
+        error = table[f"{shown}_err"].to_numpy(float)
+        ax.stairs(
+            values + error, edges, baseline=values - error, fill=True, color=COLOURS[0], alpha=0.22, lw=0
+        )
+    what = name.replace("_", " ")
+    label = quantity(f"{what.removesuffix('s')}_{str(start).removeprefix('from_')}")
+    ax.set(xlabel=label, ylabel=quantity(shown), ylim=(0, None))
+    count = f"{int(table['count'].sum()):,} in all. " if "count" in table else ""
+    caption = f"{count}From {name}.parquet, the columns of the previewed frames."
+    return finish(made, folder, file_name(name), title=what.capitalize(), caption=caption)
 
 
 def histogram(ax: Any, values: Any, label: str, *, span: tuple[float, float] | None = None) -> None:
@@ -286,7 +309,17 @@ def spread(counts: pd.DataFrame, key: str, n_frames: int) -> pd.DataFrame:
 def legend(ax: Any) -> None:
     handles, labels = ax.get_legend_handles_labels()
     if labels:
-        ax.legend(handles, labels, ncols=min(len(labels), 6), loc="lower left", bbox_to_anchor=(-0.02, 1.0))
+        widest = max(map(len, labels)) + 5
+        ax.legend(
+            handles,
+            labels,
+            ncols=max(1, min(len(labels), 48 // widest)),
+            loc="lower left",
+            bbox_to_anchor=(-0.02, 1.0),
+            handlelength=1.4,
+            columnspacing=1.4,
+            borderpad=0.1,
+        )
 
 
 def quantity(column: object) -> str:

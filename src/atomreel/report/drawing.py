@@ -36,7 +36,7 @@ CLASS_COLOURS = {
     "oblique": "#cc79a7",
     "noise": "#7a7a7a",
 }
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.hashsalt": "atomreel",
     "svg.fonttype": "none",
     "font.family": "DejaVu Sans",

@@ -198,7 +198,7 @@ def _movie(results: Results) -> tuple[Any, list[int], float]:
         import zarr
 
         found: Any = zarr.open(folder, mode="r")
-        array = found["frames"] if isinstance(found, zarr.Group) else found
+        array: Any = found["movie"] if isinstance(found, zarr.Group) else found
         import dask.array as da
 
         lazy = da.from_array(array, chunks=(min(16, array.shape[0]), *array.shape[1:]))

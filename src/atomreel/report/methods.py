@@ -68,7 +68,7 @@ def _reading(results: Results, cite: _Cite) -> str:
     text = f"{what} of {y} × {x} pixels{f' ({kind})' if kind else ''} was analysed with atomreel {_version(results)}."
     facts = []
     if results.pixel is not None:
-        source = about.get("pixel_source")
+        source = results.source("pixel")
         facts.append(f"pixel size {results.pixel[1]:.4g} Å" + (f" (from {source})" if source else ""))
     for key, words in (
         ("voltage_kV", "{:g} kV"),

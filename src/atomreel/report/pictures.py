@@ -34,11 +34,11 @@ def draw_frame(results: Results, folder: Path) -> Drawing | None:
     if atoms is not None and len(atoms):
         species = atoms["species"] if "species" in atoms else pd.Series("column", index=atoms.index)
         for colour, (name, part) in zip(BRIGHT, atoms.groupby(species), strict=False):
-            yx = part[["y", "x"]].to_numpy() / preview.scale
+            yx = preview.place(part[["y", "x"]])
             ax.plot(yx[:, 1], yx[:, 0], "o", ms=2.2, mew=0, color=colour, label=plain(name))
     defects = results.table("defects", columns=["frame", "y", "x"], frames=[number])
     if defects is not None and len(defects):
-        yx = defects[["y", "x"]].to_numpy() / preview.scale
+        yx = preview.place(defects[["y", "x"]])
         ax.plot(yx[:, 1], yx[:, 0], "s", ms=8, mfc="none", mec="#ff3b30", label="defect")
     _, labels = ax.get_legend_handles_labels()
     if labels:
@@ -59,7 +59,7 @@ def draw_tracks(results: Results, folder: Path) -> Drawing | None:
     lengths = tracks["track"].value_counts(sort=True)
     for i, track in enumerate(lengths.index[:200]):
         path = tracks[tracks["track"] == track].sort_values("frame")
-        yx = path[["y", "x"]].to_numpy() / preview.scale
+        yx = preview.place(path[["y", "x"]])
         colour = BRIGHT[i % len(BRIGHT)]
         ax.plot(yx[:, 1], yx[:, 0], color=colour, lw=1.5)
         ax.plot(yx[-1:, 1], yx[-1:, 0], "o", color=colour, ms=5, mec="black", mew=0.6)
@@ -77,24 +77,32 @@ def draw_tracks(results: Results, folder: Path) -> Drawing | None:
 
 def draw_cell(results: Results, folder: Path) -> Drawing | None:
     found = results.cell()
-    if found is None:
+    if found is None or "vectors_px" not in found[1]:
         return None
     cell, attrs = found
-    if cell.ndim != 2 or min(cell.shape) < 2 or not np.isfinite(cell).any():
+    vectors = np.asarray(attrs["vectors_px"], dtype=float)
+    if cell.ndim != 2 or not np.isfinite(cell).any() or abs(np.linalg.det(vectors)) < 1e-6:
         return None
-    height, width = cell.shape
-    made, ((ax,),) = figure(3.6, min(3.6 * height / width, 5.0) + 0.1)
-    ax.imshow(cell, cmap="gray")
+    picture, finer = tiled(cell, vectors)
+    made, ((ax,),) = figure(3.6, 3.7)
+    ax.imshow(picture, cmap="gray")
     picture_axes(ax)
-    finer = attrs.get("oversampling") or attrs.get("zoom")  # cell px per movie px
-    if attrs.get("pixel_A") is not None:
-        draw_scale(ax, cell.shape, float(np.ravel(attrs["pixel_A"])[-1]), calibrated=True)
-    elif finer:
-        draw_scale(ax, cell.shape, unit_of(results, 1 / float(finer)), calibrated=results.pixel is not None)
-    count = attrs.get("cells") or attrs.get("count")
-    words = f"Mean of {int(count):,} cells" if count else "Mean of all cells of the largest grain"
-    caption = f"{words}. What repeats is here without noise; what does not repeat (defects) is averaged away."
+    draw_scale(ax, picture.shape, unit_of(results, 1 / finer), calibrated=results.pixel is not None)
+    caption = "Mean of all cells of the largest grain, laid side by side. What repeats is here without noise; what does not repeat (defects) is averaged away."
     return finish(made, folder, "cell", title="Averaged unit cell", caption=caption)
+
+
+def tiled(cell: npt.NDArray[Any], vectors: npt.NDArray[np.float64]) -> tuple[npt.NDArray[Any], float]:
+    """A square picture of repeated cells as they lie in the image, and its pixels per movie pixel.
+
+    cell: (A, B), at fractions (i + ½)/A of a and (j + ½)/B of b. vectors: rows a, b as [y, x] px.
+    """
+    side = 2.4 * float(np.linalg.norm(vectors, axis=1).max())  # movie px
+    size = 240
+    at = (np.mgrid[:size, :size].reshape(2, -1).T + 0.5) * side / size - side / 2
+    fractions = (at @ np.linalg.inv(vectors)) % 1.0
+    i, j = (np.minimum(fractions * cell.shape, np.array(cell.shape) - 1)).astype(int).T
+    return np.asarray(cell)[i, j].reshape(size, size), size / side
 
 
 def draw_residual(results: Results, folder: Path) -> Drawing | None:
@@ -126,7 +134,7 @@ def draw_gallery(results: Results, folder: Path) -> Drawing | None:
         return None
     half = gallery_half(results)
     _, height, width = preview.frames.shape
-    yx = defects[["y", "x"]].to_numpy() / preview.scale
+    yx = preview.place(defects[["y", "x"]])
     inside = np.all((yx >= half) & (yx <= np.array([height, width]) - 1 - half), axis=1)
     chosen = defects[inside].sort_values("score", ascending=False, kind="stable")
     kinds = list(chosen["kind"].value_counts().index[:6])
@@ -139,7 +147,7 @@ def draw_gallery(results: Results, folder: Path) -> Drawing | None:
             picture_axes(ax)
         for ax, (_, item) in zip(row, several.iterrows(), strict=False):
             frame = preview.frames[preview.index.index(int(item["frame"]))]
-            y, x = round(item["y"] / preview.scale), round(item["x"] / preview.scale)
+            y, x = (round(float(v)) for v in preview.place([item["y"], item["x"]]))
             ax.imshow(frame[y - half : y + half + 1, x - half : x + half + 1], cmap="gray", vmin=0, vmax=255)
             ax.set_title(f"frame {int(item['frame'])}, p {item['score']:.2f}", fontsize=9)
             _frame_scale(ax, (2 * half + 1, 2 * half + 1), results)
@@ -193,14 +201,16 @@ def mean_image(results: Results) -> npt.NDArray[np.float32]:
     preview = results.preview
     assert preview is not None
     drift = results.table("drift")
-    total = np.zeros(preview.frames.shape[1:])
+    _, height, width = preview.frames.shape
+    total = np.zeros((height, width))
     count = np.zeros_like(total)
     shifts = np.zeros((len(preview.index), 2))
     if drift is not None and len(drift):
         known = drift.set_index("frame")[["dy", "dx"]].reindex(preview.index).fillna(0.0)
         shifts = known.to_numpy() / preview.scale
     for frame, shift in zip(preview.frames, np.rint(shifts).astype(int), strict=True):
-        (to_y, from_y), (to_x, from_x) = (_overlap(s, n) for s, n in zip(shift, total.shape, strict=True))
+        to_y, from_y = _overlap(int(shift[0]), height)
+        to_x, from_x = _overlap(int(shift[1]), width)
         total[to_y, to_x] += frame[from_y, from_x]
         count[to_y, to_x] += 1
     return np.where(count > 0, total / np.maximum(count, 1), np.nan).astype(np.float32)

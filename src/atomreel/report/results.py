@@ -28,6 +28,10 @@ class Preview:
     scale: float
     residual: npt.NDArray[np.float32] | None
 
+    def place(self, positions: Any) -> npt.NDArray[np.float64]:
+        """Movie pixels → preview pixels, both counted from the centre of pixel 0."""
+        return (np.asarray(positions, dtype=float) + 0.5) / self.scale - 0.5
+
 
 @dataclass(frozen=True)
 class FieldStack:
@@ -49,7 +53,8 @@ class Results:
 
     @cached_property
     def input(self) -> Mapping[str, Any]:
-        return self.about.get("input", {})
+        found: Mapping[str, Any] = self.about.get("input", {})
+        return found
 
     @cached_property
     def pixel(self) -> tuple[float, float] | None:
@@ -59,6 +64,11 @@ class Results:
             if size.size and np.all(np.isfinite(size) & (size > 0)):
                 return float(size[0]), float(size[-1])
         return None
+
+    def source(self, name: str) -> str:
+        """Where a number of the input ("pixel", "times", "dose", …) came from, "" if nobody says."""
+        own = self.input.get(f"{name}_source")
+        return str(own or self.input.get("sources", {}).get(name) or "")
 
     @cached_property
     def shape(self) -> tuple[int, int]:

@@ -44,18 +44,18 @@ def read_table(results: Results) -> PageTable:
     if results.pixel is not None:
         dy, dx = results.pixel
         pixel = f"{dx:.5g} Å" if dx == dy else f"{dy:.5g} × {dx:.5g} Å (y × x)"
-    rows.append(("pixel size", pixel, str(about.get("pixel_source") or "")))
+    rows.append(("pixel size", pixel, results.source("pixel")))
     times = results.times
     if results.n_frames > 1:
         span = "not known" if times is None else f"{times.min():.4g} … {times.max():.4g} s"
-        rows.append(("frame times", span, str(about.get("times_source") or "")))
+        rows.append(("frame times", span, results.source("times")))
     for key, label, unit in (
         ("exposure_s", "exposure", "s per frame"),
         ("dose", "dose", "e⁻/Å² per frame"),
         ("voltage_kV", "voltage", "kV"),
     ):
         if about.get(key) is not None:
-            rows.append((label, f"{float(about[key]):g} {unit}", str(about.get(f"{key}_source") or "")))
+            rows.append((label, f"{float(about[key]):g} {unit}", results.source(key.partition("_")[0])))
     if about.get("modality"):
         rows.append(("kind of image", str(about["modality"]).upper(), ""))
     rows += _survey_rows(results.about.get("survey", {}))

@@ -79,7 +79,7 @@ def symmetry_viewer(results: Results) -> dict[str, Any] | None:
     mean = np.stack([_read(field, f"p_{n}", rows, stride) for n in names])  # (C, K, Gy, Gx)
     maps = [_map(n, values, low=0.0, high=1.0) for n, values in zip(names, mean, strict=True)]
     best = np.argmax(np.nan_to_num(mean, nan=-1.0), axis=0)
-    known = np.isfinite(mean).any(axis=0)
+    known = np.asarray(np.isfinite(mean).any(axis=0))
     hard = {
         "name": "most probable class",
         "classes": [{"name": n, "colour": CLASS_COLOURS[n]} for n in names],
@@ -163,8 +163,8 @@ def _atoms(results: Results) -> tuple[dict[str, int], list[str], int]:
         part, kind = table.iloc[rows[:MOST_ATOMS]], code[rows[:MOST_ATOMS]]
         error = np.hypot(part["y_err"], part["x_err"]).to_numpy(float) / np.sqrt(2)
         columns = [
-            (part["x"].to_numpy(float) / preview.scale + 1) * 64,
-            (part["y"].to_numpy(float) / preview.scale + 1) * 64,
+            (preview.place(part["x"]) + 1) * 64,
+            (preview.place(part["y"]) + 1) * 64,
             np.nan_to_num(error * 1000, nan=limits, posinf=limits),
         ]
         wide = [np.clip(np.rint(c), 0, limits).astype("<u2").tobytes() for c in columns]
@@ -183,7 +183,7 @@ def _defects(results: Results) -> tuple[list[dict[str, Any]], list[list[list[flo
     number = {kind: i for i, kind in enumerate(counts.index)}
     rows: dict[int, list[list[float]]] = {frame: [] for frame in preview.index}
     for item in table.head(50_000).itertuples():
-        x, y = item.x / preview.scale, item.y / preview.scale
+        x, y = preview.place([item.x, item.y]).tolist()
         rows[int(item.frame)].append([round(x, 1), round(y, 1), number[str(item.kind)], round(item.score, 2)])
     kinds = [{"name": kind, "count": int(count)} for kind, count in counts.items()]
     return kinds, [rows[frame] for frame in preview.index]
@@ -201,8 +201,8 @@ def _tracks(results: Results, drift: pd.DataFrame | None) -> list[dict[str, Any]
         {
             "track": int(track),
             "frames": part["frame"].astype(int).tolist(),
-            "x": (part["x"] / preview.scale).round(1).tolist(),
-            "y": (part["y"] / preview.scale).round(1).tolist(),
+            "x": preview.place(part["x"]).round(1).tolist(),
+            "y": preview.place(part["y"]).round(1).tolist(),
         }
         for track, part in table[table["track"].isin(kept)].groupby("track")
     ]

@@ -53,6 +53,7 @@ CHECKS = {
     "coverage_gaps": ("Places where a column is missing", "%"),
     "outside_domain_fraction": ("Columns in surroundings the model was not trained on", "%"),
     "residual_rms_over_noise": ("What the fit leaves over, in units of the noise", ""),
+    "half_dose_agreement": ("Two halves of the dose: scatter over claimed error", ""),
     "half_dose_agreement_px": ("Agreement of two halves of the dose", "px"),
 }
 
@@ -142,10 +143,10 @@ def key_numbers(results: Results, figures: Figures) -> list[tuple[str, str, str]
         sure = f"p = {value:.2f}" + (f" ± {error:.2f}" if np.isfinite(error) else "")
         shown.append((name, "symmetry", sure))
     if figures.defects is not None:
-        total = sum(figures.defects.values())
+        sightings = sum(figures.defects.values())
         label = "defects per frame" if results.n_frames > 1 else "defects"
-        sure = f"{total:,} sightings" if results.n_frames > 1 else ""
-        shown.append((f"{total / max(results.n_frames, 1):,.3g}", label, sure))
+        sure = f"{sightings:,} sightings" if results.n_frames > 1 else ""
+        shown.append((f"{sightings / max(results.n_frames, 1):,.3g}", label, sure))
     if figures.tracks:
         shown.append((f"{figures.tracks:,}", "tracks", f"{figures.events or 0:,} events"))
     return shown
@@ -155,7 +156,8 @@ def checks(results: Results) -> list[Check]:
     """The quality panel: what the pipeline measured, and what it could not."""
     found = results.json("quality")
     rows = []
-    for key in [*CHECKS, *sorted(set(found) - set(CHECKS))]:
+    either = "half_dose_agreement" if "half_dose_agreement_px" in found else "half_dose_agreement_px"
+    for key in [*(key for key in CHECKS if key != either), *sorted(set(found) - set(CHECKS))]:
         name, unit = CHECKS.get(key, (key.replace("_", " ").capitalize(), ""))
         item = found.get(key)
         if not isinstance(item, Mapping):
@@ -174,6 +176,7 @@ def checks(results: Results) -> list[Check]:
 def doubts(results: Results, figures: Figures) -> list[Doubt]:
     """What to distrust, the worst first."""
     survey = results.about.get("survey", {})
+    told = set(results.input.get("notices", []))  # under what was read and assumed
     found = [Doubt("serious", text) for text in _contrast(survey)]
     if figures.columns == 0:
         found.append(
@@ -181,7 +184,7 @@ def doubts(results: Results, figures: Figures) -> list[Doubt]:
                 "serious", "No columns were found at all: wrong scale or contrast, or no atomic resolution."
             )
         )
-    found += [Doubt("care", str(text)) for text in results.about.get("warnings", [])]
+    found += [Doubt("care", str(text)) for text in results.about.get("warnings", []) if text not in told]
     found += [
         Doubt("care", sentence(f"{row.name}: {row.value}", row.meaning))
         for row in checks(results)
@@ -194,7 +197,7 @@ def doubts(results: Results, figures: Figures) -> list[Doubt]:
                 "The pixel size is not known, so lengths are in pixels. Give it with --set input.pixel_A=…, or let a known lattice set it with --set calibrate.material=….",
             )
         )
-    elif str(results.input.get("pixel_source", "")).strip().lower() in ("", "unknown", "guess", "guessed"):
+    elif results.source("pixel").strip().lower() in ("", "unknown", "guess", "guessed"):
         found.append(
             Doubt(
                 "care",

@@ -41,6 +41,7 @@
     const unpacked = new Map();
     const show = Object.fromEntries(["atoms", "defects", "tracks"].map((name) => [name, get(`show-${name}`)]));
     const colourBy = get("colour-by");
+    const pixel = (v, digits) => ((v + 0.5) * view.scale - 0.5).toFixed(digits); // of the movie
 
     const image = (i) => {
       if (!images.has(i)) {
@@ -237,12 +238,12 @@
       if (show.atoms.checked) {
         const a = atoms(shown.frame);
         for (let i = 0; i < a.n; i++) {
-          consider(a.x[i], a.y[i], () => `${view.species[a.species[i]].name}: y ${(a.y[i] * view.scale).toFixed(2)}, x ${(a.x[i] * view.scale).toFixed(2)} px, ± ${a.error[i].toFixed(3)} px per axis, score ${(a.score[i] / 255).toFixed(2)}`);
+          consider(a.x[i], a.y[i], () => `${view.species[a.species[i]].name}: y ${pixel(a.y[i], 2)}, x ${pixel(a.x[i], 2)} px, ± ${a.error[i].toFixed(3)} px per axis, score ${(a.score[i] / 255).toFixed(2)}`);
         }
       }
       if (show.defects.checked) {
         for (const [x, y, kind, score] of view.defects[shown.frame]) {
-          consider(x, y, () => `${view.kinds[kind].name}: y ${(y * view.scale).toFixed(1)}, x ${(x * view.scale).toFixed(1)} px, probability ${score.toFixed(2)}`);
+          consider(x, y, () => `${view.kinds[kind].name}: y ${pixel(y, 1)}, x ${pixel(x, 1)} px, probability ${score.toFixed(2)}`);
         }
       }
       get("readout").textContent = best ? best() : "Point at a mark to read it.";
