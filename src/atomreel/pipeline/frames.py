@@ -50,6 +50,8 @@ def analyse_frame(plan: Plan, i: int, data: FloatArray) -> FrameResult:
         fit,
         shape=data.shape,
         material=plan.material,
+        images={i: data},
+        bright=plan.columns.survey.bright,
         threshold=recipe.defects.score,
     )
     symmetry = frame_symmetry(plan, i, data)
