@@ -193,14 +193,9 @@ def expose_hrtem(
         trial = _random_optics(scope, rng, voltage, q=aim, sharp=attempt > 1)
         view = hrtem.image_waves(torch.from_numpy(wave)[None], pixel, [trial])[0].numpy()
         view = view[pad : pad + size[0], pad : pad + size[1]]
-        prominence = _prominence(view, seen[index], 0.45 * nn)
-        up, down = (
-            (prominence > 0).mean() if len(index) else 1.0,
-            (prominence < 0).mean() if len(index) else 0.0,
-        )
-        if max(up, down) > best:
-            best, optics, clean, bright = max(up, down), trial, view, bool(up >= down)
-            contrast = np.maximum(prominence if bright else -prominence, 0)
+        shown, sign, height = _contrast(view, seen[index], 0.45 * nn)
+        if shown > best:
+            best, optics, clean, bright, contrast = shown, trial, view, sign, height
         if best > 0.6:
             break
     dose = scope.draw("dose", rng, lean=0.7 if scene.layer else 1.0)  # light layers need more
@@ -218,6 +213,17 @@ def expose_hrtem(
     snr = own * np.sqrt(np.pi) * 0.25 * nn / np.sqrt(per_pixel)
     meta |= {"optics": repr(optics), "mtf": spread, "counts_per_pixel": per_pixel}
     return Exposure(image, seen, index, own, snr, bright, dose, meta)
+
+
+def _contrast(image: Float32, positions: Array, reach: float) -> tuple[float, bool, Array]:
+    """Share of the columns that show, whether bright, and by how much each. Where hardly any is resolved, what they
+    melt into tells the sign."""
+    if len(positions) == 0:
+        return 1.0, True, np.empty(0)
+    prominence = _prominence(image, positions, reach)
+    up, down = float(np.mean(prominence > 0)), float(np.mean(prominence < 0))
+    bright = up > down if max(up, down) > 0.25 else bool(np.mean(_at(image, positions)) > image.mean())
+    return max(up, down), bright, np.maximum(prominence if bright else -prominence, 0)
 
 
 def _prominence(image: Float32, positions: Array, reach: float) -> Array:
