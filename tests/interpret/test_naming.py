@@ -39,7 +39,16 @@ def test_perovskite_and_dumbbells():
 def test_a_lattice_of_another_shape_keeps_letters():
     assert match_sites(lattice(crystals.OBLIQUE), load_material("graphene")) is None
     assert name_sites(lattice(crystals.OBLIQUE), load_material("graphene")).vacancy == ("vacancy_A",)
-    assert name_sites(lattice(crystals.HONEYCOMB), None).substitution(1, 2.0) == "substitution_B"
+    assert name_sites(lattice(crystals.HONEYCOMB), None).substitution(1, 2.0) == "substitution_A"
+
+
+def test_sites_that_look_alike_share_a_letter():
+    """Which of two equal sublattices comes first is chance, so a name must not tell them apart."""
+    honeycomb, dumbbell = (
+        (27.0, 27.0, 60.0, [((1 / 3, 1 / 3), 1.0), ((2 / 3, 2 / 3), light)]) for light in (0.95, 0.4)
+    )
+    assert name_sites(lattice(honeycomb), None).names == ("A", "A")
+    assert set(name_sites(lattice(dumbbell), None).names) == {"A", "B"}
 
 
 def test_expected_brightness():

@@ -17,6 +17,7 @@ POWER = (
     1.7  # of Z in the brightness of a column: HAADF's usual exponent (Krivanek et al., Nature 464 (2010) 571)
 )
 SAME = 0.35  # of the nearest distance: how far a site may stand from the material's column
+ALIKE = 0.85  # of the brighter one's brightness: above it two sites look alike
 SKEW = 0.25  # greatest hyperbolic distance (twice the shear) between the lattice and the material's
 
 
@@ -139,7 +140,17 @@ def _at(defect: Defect, atoms: tuple[str, ...], material: Material) -> bool:
 
 
 def _letters(lattice: Lattice) -> tuple[str, ...]:
-    return tuple(chr(65 + s) if s < 26 else f"S{s}" for s in range(len(lattice.sites)))
+    """A, B, … from bright to dim; sites that look alike share a letter, since which of them is which is chance."""
+    light = np.array([site.intensity for site in lattice.sites], dtype=float)
+    if not np.isfinite(light).all():
+        return tuple(chr(65 + s) if s < 26 else f"S{s}" for s in range(len(light)))
+    names = [""] * len(light)
+    group, level = -1, np.inf
+    for site in np.argsort(-light, kind="stable"):
+        if light[site] < ALIKE * level:
+            group, level = group + 1, light[site]
+        names[site] = chr(65 + group) if group < 26 else f"S{group}"
+    return tuple(names)
 
 
 def _automorphisms(vectors: Array) -> list[Array]:

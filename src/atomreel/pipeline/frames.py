@@ -38,7 +38,7 @@ def analyse_frame(plan: Plan, i: int, data: FloatArray) -> FrameResult:
     """Columns, lattices, strain, defects and symmetry of cleaned frame `data` (Y, X)."""
     found = find_atoms(plan.columns, data)
     atoms = judged = found.table
-    notices = found.warnings
+    notices = tuple(text for text in found.warnings if text not in plan.columns.survey.warnings)
     if is_large(data.shape):
         judged = atoms[_central(atoms, data.shape)]
         notices = (*notices, "very large frame: lattice, strain and defects are those of its central block")
