@@ -14,7 +14,7 @@ def test_whole_run_cites_in_order(whole_run: Path) -> None:
     numbers = [int(n) for group in re.findall(r"\[([\d, ]+)\]", told.paragraph) for n in group.split(", ")]
     firsts = list(dict.fromkeys(numbers))
     assert firsts == list(range(1, len(told.references) + 1))
-    assert "0.16 Å (from TIFF resolution tag)" in told.paragraph and "60 kV" in told.paragraph
+    assert "0.16 Å (TIFF resolution tag)" in told.paragraph and "60 kV" in told.paragraph
     symmetry = int(re.search(r"after ref\. \[(\d+)\]", told.paragraph)[1])
     assert "Vasudevan" in told.references[symmetry - 1]
     assert told.text.startswith(told.paragraph) and told.text.endswith(told.references[-1])

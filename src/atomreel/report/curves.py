@@ -224,7 +224,10 @@ def draw_table(name: str, table: pd.DataFrame, folder: Path) -> Drawing | None:
     numbers = [
         c
         for c in table
-        if c != "frame" and pd.api.types.is_numeric_dtype(table[c]) and not str(c).endswith(("_err", "_std"))
+        if c != "frame"
+        and pd.api.types.is_numeric_dtype(table[c])
+        and "_err" not in str(c)
+        and not str(c).endswith("_std")
     ]
     numbers = [c for c in numbers if np.isfinite(table[c].to_numpy(float)).any()]
     if not numbers or len(table) < 3:

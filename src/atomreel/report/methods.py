@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from atomreel.report.results import Results
@@ -69,7 +70,7 @@ def _reading(results: Results, cite: _Cite) -> str:
     facts = []
     if results.pixel is not None:
         source = results.source("pixel")
-        facts.append(f"pixel size {results.pixel[1]:.4g} Å" + (f" (from {source})" if source else ""))
+        facts.append(f"pixel size {results.pixel[1]:.4g} Å" + (f" ({source})" if source else ""))
     for key, words in (
         ("voltage_kV", "{:g} kV"),
         ("exposure_s", "{:g} s per frame"),
@@ -171,7 +172,9 @@ def _version(results: Results) -> str:
 
 
 def _model(results: Results, name: str) -> str:
+    stage = {"columns": "columns", "bravais": "symmetry"}[name]
+    name = str(results.about.get("recipe", {}).get(stage, {}).get("model", name))
     model: Any = results.about.get("models", {}).get(name)
     if not isinstance(model, Mapping) or not model.get("sha256"):
         return ""
-    return f" (model {model.get('name', name)}, SHA-256 {str(model['sha256'])[:12]})"
+    return f" (model {model.get('name') or Path(name).name}, SHA-256 {str(model['sha256'])[:12]})"

@@ -83,13 +83,26 @@ def draw_cell(results: Results, folder: Path) -> Drawing | None:
     vectors = np.asarray(attrs["vectors_px"], dtype=float)
     if cell.ndim != 2 or not np.isfinite(cell).any() or abs(np.linalg.det(vectors)) < 1e-6:
         return None
-    picture, finer = tiled(cell, vectors)
+    picture, finer = tiled(filled(cell), vectors)
     made, ((ax,),) = figure(3.6, 3.7)
-    ax.imshow(picture, cmap="gray")
+    low, high = np.nanquantile(cell, (0.005, 0.995))  # bins with few pixels are noisy
+    ax.imshow(picture, cmap="gray", vmin=low, vmax=high if high > low else None)
     picture_axes(ax)
     draw_scale(ax, picture.shape, unit_of(results, 1 / finer), calibrated=results.pixel is not None)
     caption = "Mean of all cells of the largest grain, laid side by side. What repeats is here without noise; what does not repeat (defects) is averaged away."
     return finish(made, folder, "cell", title="Averaged unit cell", caption=caption)
+
+
+def filled(cell: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """`cell` with bins where no pixel fell taken from their neighbours; a cell goes on beyond its edges."""
+    from scipy.ndimage import gaussian_filter
+
+    known = np.isfinite(cell)
+    weight = gaussian_filter(known.astype(float), 1.0, mode="wrap")
+    near = gaussian_filter(np.where(known, cell, 0.0).astype(float), 1.0, mode="wrap") / np.maximum(
+        weight, 1e-9
+    )
+    return np.where(known, cell, near)
 
 
 def tiled(cell: npt.NDArray[Any], vectors: npt.NDArray[np.float64]) -> tuple[npt.NDArray[Any], float]:

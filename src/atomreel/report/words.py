@@ -184,7 +184,8 @@ def doubts(results: Results, figures: Figures) -> list[Doubt]:
                 "serious", "No columns were found at all: wrong scale or contrast, or no atomic resolution."
             )
         )
-    found += [Doubt("care", str(text)) for text in results.about.get("warnings", []) if text not in told]
+    warnings = dict.fromkeys(str(text) for text in results.about.get("warnings", []))
+    found += [Doubt("care", sentence(text, "")) for text in warnings if text not in told]
     found += [
         Doubt("care", sentence(f"{row.name}: {row.value}", row.meaning))
         for row in checks(results)

@@ -134,7 +134,7 @@
     function drawDefects(at, dot) {
       const radius = Math.max(8 * dot, 0.016 * canvas.width * Math.sqrt(shown.zoom));
       context.font = `600 ${12 * dot}px system-ui, sans-serif`;
-      const few = view.defects[shown.frame].length <= 40 || shown.zoom > 2;
+      const few = view.defects[shown.frame].length <= 12 || shown.zoom > 2;
       for (const [px, py, kind] of view.defects[shown.frame]) {
         const x = at.x(px), y = at.y(py);
         for (const [colour, width] of [["#000", 4], ["#ffffff", 1.8]]) {
