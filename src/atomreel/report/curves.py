@@ -245,9 +245,8 @@ def draw_table(name: str, table: pd.DataFrame, folder: Path) -> Drawing | None:
         ax.set(xlabel=quantity(numbers[0]), ylabel=quantity(numbers[1]) if len(numbers) == 2 else "")
         legend(ax)
     else:
-        values_of = [c for c in numbers if c not in ("y", "x", "track", "grain", "atom", "site", "i", "j")][
-            :3
-        ]
+        places = ("y", "x", "track", "grain", "atom", "site", "i", "j")
+        values_of = [c for c in numbers if c not in places][-3:]  # what was derived stands last
         if not values_of:
             return None
         made, grid = figure(5.4 if len(values_of) == 1 else 11.2, 2.7, columns=len(values_of))
