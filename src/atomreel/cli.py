@@ -24,13 +24,19 @@ app = typer.Typer(
 screen = Console()
 problems = Console(stderr=True)
 
-Files = Annotated[list[Path], typer.Argument(help="Microscope files, or folders of them.", show_default=False)]
+Files = Annotated[
+    list[Path], typer.Argument(help="Microscope files, or folders of them.", show_default=False)
+]
 File = Annotated[Path, typer.Argument(help="A microscope file.", show_default=False)]
 Sets = Annotated[
     list[str],
-    typer.Option("--set", metavar="KEY=VALUE", help="Set a recipe key; repeatable. 'atomreel keys' lists them."),
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Set a recipe key; repeatable. 'atomreel keys' lists them."
+    ),
 ]
-RecipeFile = Annotated[Path | None, typer.Option("--recipe", "-r", help="Recipe (TOML); every key has a default.")]
+RecipeFile = Annotated[
+    Path | None, typer.Option("--recipe", "-r", help="Recipe (TOML); every key has a default.")
+]
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="Where the result goes.", show_default=False)]
 Table = Annotated[Path, typer.Option("--out", "-o", help="Table to write: .parquet or .csv.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, mps; auto takes the fastest there is.")]
@@ -72,7 +78,9 @@ def find(files: Files, out: Table, recipe: RecipeFile = None, set: Sets = []) ->
 @app.command()
 def symmetry(
     files: Files,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Table (.csv, .parquet) or, for maps, a .zarr Field.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Table (.csv, .parquet) or, for maps, a .zarr Field.")
+    ],
     whole: Annotated[bool, typer.Option("--whole", help="One row per frame instead of a map.")] = False,
     recipe: RecipeFile = None,
     set: Sets = [],  # noqa: B006
@@ -172,10 +180,10 @@ def main() -> None:
     )
     try:
         app()
-    except AtomreelError as error:
-        line = " ".join(str(error).split())
-        problems.print(f"[red]error:[/red] {escape(line)}", highlight=False, soft_wrap=True)
-        sys.exit(2)
     except BrokenPipeError:  # output piped into a program that stopped reading
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except (AtomreelError, OSError) as error:  # an OSError here is a disk or a file that failed under way
+        line = " ".join(str(error).split())
+        problems.print(f"[red]error:[/red] {escape(line)}", highlight=False, soft_wrap=True)
+        sys.exit(2)

@@ -6,6 +6,7 @@ A run is finished when `run.toml` is there and the plan is gone.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import shutil
@@ -63,8 +64,11 @@ class RunFolder:
     def log(self, stage: str, **values: float | int | str) -> None:
         """One line of log.jsonl: the only file that differs between two identical runs."""
         line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "stage": stage, **values}
-        with (self.path / "log.jsonl").open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(line, ensure_ascii=False) + "\n")
+        try:
+            with (self.path / "log.jsonl").open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(line, ensure_ascii=False) + "\n")
+        except OSError as error:
+            raise RunError(f"{self.path}: cannot be written ({error.strerror})") from error
 
 
 def start_run(path: Path | str, plan: Mapping[str, Any]) -> tuple[RunFolder, str]:
@@ -76,16 +80,21 @@ def start_run(path: Path | str, plan: Mapping[str, Any]) -> tuple[RunFolder, str
     run = RunFolder(Path(path))
     if run.path.exists() and not run.path.is_dir():
         raise RunError(f"{run.path}: is a file; give the name of a folder for the Run")
-    found = set() if not run.path.exists() else {p.name for p in run.path.iterdir()}
+    try:
+        found = set() if not run.path.exists() else {p.name for p in run.path.iterdir()}
+    except OSError as error:
+        raise RunError(
+            f"{run.path}: cannot be read ({error.strerror}); choose another folder with -o"
+        ) from error
     if run.finished:
         if run.about().get("plan") == _key(plan):
             shutil.rmtree(run.work, ignore_errors=True)
             return run, "finished"
         raise RunError(
-            f"{run.path}: a finished Run of another input or recipe; choose another folder with -o"
+            f"{run.path}: a finished Run of another input, recipe or version; choose another folder with -o"
         )
     if run.plan.is_file():
-        if json.loads(run.plan.read_text(encoding="utf-8")).get("key") != _key(plan):
+        if _key_of(run) != _key(plan):
             raise RunError(
                 f"{run.path}: an unfinished Run of another input, recipe or version; "
                 "choose another folder with -o, or delete this one"
@@ -104,6 +113,16 @@ def start_run(path: Path | str, plan: Mapping[str, Any]) -> tuple[RunFolder, str
     return run, "new"
 
 
+def discard_run(run: RunFolder) -> None:
+    """Take back a folder in which no frame was finished, so that an unusable file leaves nothing behind."""
+    if any(run.work.glob("chunk-*")):
+        return
+    shutil.rmtree(run.work, ignore_errors=True)
+    (run.path / "log.jsonl").unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # not empty, or not ours to remove
+        run.path.rmdir()
+
+
 def finish_run(run: RunFolder, about: Mapping[str, Any], plan: Mapping[str, Any]) -> None:
     """Write run.toml, which makes the folder a Run. `close_run` ends it, once the report is there."""
     head = {"format": "atomreel-run", "version": FORMAT_VERSION, "plan": _key(plan)}
@@ -115,13 +134,22 @@ def close_run(run: RunFolder) -> None:
     shutil.rmtree(run.work, ignore_errors=True)
 
 
+def _key_of(run: RunFolder) -> str | None:
+    """What an unfinished run was started with; None when its plan is damaged."""
+    try:
+        key = json.loads(run.plan.read_text(encoding="utf-8")).get("key")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return key if isinstance(key, str) else None
+
+
 def _key(plan: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(plan, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _sweep(run: RunFolder) -> None:
     """Temporary names that a killed run left behind."""
-    for folder in (run.path, run.work):
+    for folder in (run.path, run.work, run.path / "figures"):
         for part in folder.glob(".*"):
             if part.name == ".work":
                 continue

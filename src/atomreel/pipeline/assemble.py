@@ -15,9 +15,9 @@ from atomreel.pipeline.motion import motion
 from atomreel.pipeline.preview import write_preview
 from atomreel.pipeline.progress import progress
 from atomreel.pipeline.quality import quality
+from atomreel.pipeline.source import clean_or_blank
 from atomreel.pipeline.store import head, join_maps, join_table, read_state, table_chunks, write_arrays
 from atomreel.pipeline.survey import Plan
-from atomreel.prepare.clean import clean_frame
 from atomreel.prepare.drift import aligned
 
 JOINED = ("atoms", "lattice", "defects", "phases", "drift")
@@ -109,7 +109,7 @@ def _write_aligned(plan: Plan, folder: RunFolder) -> None:
     import zarr
 
     drift = pd.read_parquet(folder.path / "drift.parquet")
-    movie = aligned(plan.movie.map(lambda data: clean_frame(data)[0]), drift)
+    movie = aligned(plan.movie.map(lambda data: clean_or_blank(data)[0]), drift)
     with atomic_folder(folder.path / "aligned.zarr") as part, progress("aligned", len(movie)) as done:
         group = zarr.open_group(part, mode="w", attributes=head("aligned"))
         stack = group.create_array(

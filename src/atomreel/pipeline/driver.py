@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,10 +12,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from atomreel.core.errors import InputError
+from atomreel.core.errors import AtomreelError, AtomreelWarning, InputError
 from atomreel.core.files import sha256
 from atomreel.core.recipe import Recipe, load_recipe
-from atomreel.core.run import RunFolder, close_run, finish_run, start_run
+from atomreel.core.run import RunFolder, close_run, discard_run, finish_run, start_run
 from atomreel.pipeline.assemble import assemble
 from atomreel.pipeline.doctor import versions
 from atomreel.pipeline.frames import analyse_frame
@@ -44,23 +45,27 @@ def run(
     plan_key = identify(path, chosen)
     folder, state = start_run(out or default_folder(path), plan_key)
     if state == "finished":
+        warnings.warn(f"{folder.path}: finished before; nothing was changed", AtomreelWarning, stacklevel=2)
         return folder.path
-    if state == "resumed":
-        folder.log("resume")
-    with _timed(folder, "survey"):
-        plan = plan_run(source, chosen)
-    with _timed(folder, "frames"):
-        chunks = _all_chunks(plan, folder)
+    try:
+        folder.log("start" if state == "new" else "resume")
+        with _timed(folder, "survey"):
+            plan = plan_run(source, chosen)
+        with _timed(folder, "frames"):
+            chunks = _all_chunks(plan, folder)
+    except AtomreelError:
+        discard_run(folder)
+        raise
     with _timed(folder, "assemble"):
-        warnings = assemble(plan, folder, chunks)
-    finish_run(folder, _about(plan, path, plan_key, warnings), plan_key)
+        notes = assemble(plan, folder, chunks)
+    finish_run(folder, _about(plan, path, plan_key, notes), plan_key)
     with _timed(folder, "report"):
         write_report(folder.path)
     close_run(folder)
     return folder.path
 
 
-def _about(plan: Plan, path: Path, key: dict[str, Any], warnings: Sequence[str]) -> dict[str, Any]:
+def _about(plan: Plan, path: Path, key: dict[str, Any], notes: Sequence[str]) -> dict[str, Any]:
     """The contents of run.toml."""
     about = {
         "command": f"atomreel run {path.name}",
@@ -69,7 +74,7 @@ def _about(plan: Plan, path: Path, key: dict[str, Any], warnings: Sequence[str])
         "versions": key["versions"],
         "models": {name: {"sha256": digest} for name, digest in key["models"].items()},
         "survey": describe_plan(plan),
-        "warnings": list(warnings),
+        "warnings": list(notes),
     }
     if plan.calibration is not None:
         about["calibration"] = describe_calibration(plan, plan.calibration)
@@ -88,20 +93,21 @@ def default_folder(path: Path) -> Path:
 
 
 def identify(path: Path, recipe: Recipe) -> dict[str, Any]:
-    """What makes two runs the same run: input bytes, recipe, versions, models."""
+    """What makes two runs the same run: bytes of the input and of what it names, recipe, versions, models."""
     models = {name: sha256(model_folder(name)) for name in (recipe.columns.model, recipe.symmetry.model)}
-    times = recipe.input.times_csv
-    if times is not None and not Path(times).is_file():
-        raise InputError(
-            f"input.times_csv = {str(times)!r}: no such file; a CSV with columns frame, time_s is needed"
-        )
-    extra = {} if times is None else {"times_csv": sha256(times)}
+    beside: dict[str, Any] = {"times_csv": recipe.input.times_csv, "mask": recipe.input.mask}
+    for key, file in beside.items():
+        if file is not None and not Path(file).is_file():
+            raise InputError(f"input.{key} = {str(file)!r}: no such file")
+    for section in ("defects", "calibrate"):
+        material = getattr(recipe, section).material
+        beside[section] = material if material is not None and Path(material).is_file() else None
     return {
         "input": sha256(path),
         "recipe": recipe.to_dict(),
         "versions": versions(),
         "models": models,
-        **extra,
+        **{key: sha256(file) for key, file in beside.items() if file is not None},
     }
 
 

@@ -15,6 +15,7 @@ from atomreel.core.recipe import Input
 from atomreel.prepare.clean import clean_frame, find_data_bar, parse_frames, parse_roi, read_mask
 from atomreel.read.movie import open_movie
 
+SAMPLES = 5  # frames that are looked at before a run
 SMALLEST = 16  # px; below this there is no neighbourhood to speak of
 LARGEST_WITH_BAR = 8192  # px; data bars are burnt into exported pictures, which are smaller
 
@@ -30,7 +31,24 @@ class Source:
 
     def clean(self, i: int) -> tuple[FloatArray, tuple[str, ...]]:
         """Frame i as finite float32, and what had to be mended."""
-        return clean_frame(self.movie[i].data)
+        return clean_or_blank(self.movie[i].data)
+
+
+def clean_or_blank(data: FloatArray) -> tuple[FloatArray, tuple[str, ...]]:
+    """`clean_frame`; but a frame that holds nothing becomes zeros and is noted: one of many must not end a run."""
+    if not has_content(data):
+        return np.zeros_like(data), ("not one finite pixel, so nothing is found in it",)
+    return clean_frame(data)
+
+
+def has_content(data: FloatArray) -> bool:
+    """Whether any pixel is finite; looks no further than it must."""
+    return any(bool(np.isfinite(row).any()) for row in data)
+
+
+def spread(count: int, *, most: int) -> list[int]:
+    """Up to `most` frame numbers of `count`, evenly spread, with both ends."""
+    return [int(i) for i in np.unique(np.linspace(0, count - 1, min(most, count)).round())]
 
 
 def open_source(path: Path | str, options: Input) -> Source:
@@ -52,6 +70,8 @@ def open_source(path: Path | str, options: Input) -> Source:
         )
     frames = np.arange(len(movie))[parse_frames(options.frames or ":", count=len(movie))]
     movie = movie.take(frames)
+    if not any(has_content(movie[i].data) for i in spread(len(movie), most=SAMPLES)):
+        raise InputError(f"{movie.name}: not one finite pixel (all NaN or Inf); nothing can be found in it")
     rows, cols = _region(movie, options)
     height, width = (range(*cut.indices(size)) for cut, size in zip((rows, cols), movie.shape, strict=True))
     shape, whole = (len(height), len(width)), movie.shape

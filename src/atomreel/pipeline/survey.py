@@ -16,14 +16,13 @@ from atomreel.interpret.calibrate import Calibration, calibrate
 from atomreel.interpret.cell import AverageCell, average_cell
 from atomreel.interpret.lattice import fit_lattices
 from atomreel.interpret.species import SpeciesModel, fit_species
-from atomreel.pipeline.source import Source
+from atomreel.pipeline.source import SAMPLES, Source, has_content, spread
 from atomreel.predict.columns import Survey, find_columns, survey_columns
 from atomreel.predict.model import check
 from atomreel.predict.symmetry import window_for_lattice
 from atomreel.prepare.clean import clean_frame
 
 BLOCK = 2048  # px; of a frame larger than twice this only the central block is surveyed
-SAMPLES = 5  # frames that the survey looks at
 STRAIN_GRID = 128  # most points of a strain map along a side
 GRID = 24  # most windows along a side, unless a step is asked for
 
@@ -122,7 +121,6 @@ def plan_run(source: Source, recipe: Recipe) -> Plan:
     asked = recipe.symmetry.window
     window = min(window_for_lattice(cell, movie.shape) if asked == "lattice" else asked, *movie.shape)
     step = recipe.symmetry.step
-    shown = np.unique(np.linspace(0, len(movie) - 1, min(recipe.run.preview, len(movie))).round().astype(int))
     return Plan(
         columns=columns,
         reference=reference,
@@ -132,15 +130,18 @@ def plan_run(source: Source, recipe: Recipe) -> Plan:
         material=material,
         window=window,
         step=max(1, window // 4, -(-(max(movie.shape) - window) // GRID)) if step == "auto" else step,
-        preview=tuple(int(i) for i in shown),
+        preview=tuple(spread(len(movie), most=recipe.run.preview)),
         warnings=tuple(dict.fromkeys(warnings)),
     )
 
 
 def _samples(source: Source) -> Movie:
-    """A few cleaned frames, evenly spread."""
-    chosen = np.unique(np.linspace(0, len(source.movie) - 1, SAMPLES).round().astype(int))
-    return central_block(source.movie.take(chosen)).map(lambda data: clean_frame(data)[0])
+    """A few cleaned frames, evenly spread, of those that hold anything."""
+    movie = source.movie
+    chosen = spread(len(movie), most=SAMPLES)
+    if len(chosen) > 1:
+        chosen = [i for i in chosen if has_content(movie[i].data)]
+    return central_block(movie.take(np.array(chosen))).map(lambda data: clean_frame(data)[0])
 
 
 def _best_lattice(
