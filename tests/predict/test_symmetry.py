@@ -15,7 +15,13 @@ from atomreel.predict.symmetry import (
     window_for_lattice,
 )
 
-ANGLES = {"square": (1, 90), "rectangular": (1.3, 90), "centred": (1, 76), "hexagonal": (1, 60), "oblique": (1.25, 77)}
+ANGLES = {
+    "square": (1, 90),
+    "rectangular": (1.3, 90),
+    "centred": (1, 76),
+    "hexagonal": (1, 60),
+    "oblique": (1.25, 77),
+}
 
 
 def draw(
@@ -58,9 +64,7 @@ def test_clear_lattices_of_another_generator_are_named() -> None:
 def test_noise_is_noise(rng: np.random.Generator) -> None:
     points = rng.uniform(0, 128, (12, 60, 2))
     y, x = np.mgrid[:128, :128]
-    scattered = [
-        sum(np.exp(-((y - a) ** 2 + (x - b) ** 2) / 18) for a, b in some) for some in points
-    ]
+    scattered = [sum(np.exp(-((y - a) ** 2 + (x - b) ** 2) / 18) for a, b in some) for some in points]
     windows = rng.poisson(20 * np.stack([*scattered, *np.full((12, 128, 128), 0.3)])).astype(np.float32)
     p, _ = classify_windows(windows)
     assert np.mean(p.argmax(1) == 5) >= 0.95
@@ -143,7 +147,11 @@ def test_map_shows_two_lattices_side_by_side() -> None:
 
 def test_whole_images_large_and_small() -> None:
     rng = np.random.default_rng(6)
-    for image in (draw(1, 60, rng=rng), draw(1, 60, rng=rng, a=14, size=300), draw(1, 60, rng=rng, a=50, size=270)):
+    for image in (
+        draw(1, 60, rng=rng),
+        draw(1, 60, rng=rng, a=14, size=300),
+        draw(1, 60, rng=rng, a=50, size=270),
+    ):
         p, std = classify_image(image)
         assert CLASSES[int(p.argmax())] == "hexagonal"
         assert p.sum() == pytest.approx(1) and std.shape == (6,)

@@ -18,6 +18,7 @@ PAD = 2  # bins per cycle of the window, so that maxima can be interpolated
 BINS = SIZE * PAD
 LEAST = 2.8 * PAD  # bins; four cells across a window put every spot further out
 TAPER = 0.5  # power of the sine that fades a window's rim
+RANGE = 2e-3  # of the brightest spot: what lies below may be the skirt that the rim of the window gives to it
 STREAK = 3  # bins on either side of an axis
 EDGE = 4  # extra columns left of zero frequency
 PEAKS = 10
@@ -97,7 +98,8 @@ def log_power(windows: torch.Tensor) -> torch.Tensor:
     scale = x.square().mean((1, 2), keepdim=True).sqrt()
     x = torch.where(scale > 0, x / scale.clamp_min(1e-30), torch.zeros_like(x)) * _taper(x.device)
     power = torch.fft.rfft2(x, s=(BINS, BINS)).abs().square_()
-    logs = torch.log_(power.add_(1e-9))
+    brightest = (power * (_radius(x.device, 1) >= LEAST)).amax((1, 2), keepdim=True)
+    logs = torch.log_(power.add_(brightest * RANGE + 1e-9))
     rings = (_radius(x.device, PAD) / PAD).round().long()
     count = torch.bincount(rings.flatten()).float()
     coarse = logs[:, ::PAD, ::PAD].flatten(1)

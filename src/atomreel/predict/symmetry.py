@@ -16,12 +16,12 @@ from atomreel.core.image import Image
 from atomreel.nets.bravais import BravaisNet, describe
 from atomreel.nets.spectrum import SIZE
 from atomreel.predict.model import load_model
-from atomreel.simulate.bravais import CLASSES, MIN_CELLS
+from atomreel.simulate.bravais import CLASSES
 
 CHUNK = 64  # windows whose spectra are made together: their buffers then stay in the cache
 DRAWS = 4096  # windows × passes sampled together
 LEAST_PX = 16  # the smallest window that can hold four cells
-COMFORT = 6.0  # cells across a window that is chosen to follow the lattice
+SPACINGS = 10.0  # nearest-neighbour distances across a window that follows the lattice: six cells of a honeycomb
 FloatArray = npt.NDArray[np.float64]
 Rng = np.random.Generator | int | None
 
@@ -111,14 +111,15 @@ def map_symmetry(
 
 
 def window_for_lattice(spacing_px: float, shape: tuple[int, int]) -> int:
-    """Side [px] of a window that follows the lattice: six cells of `spacing_px`, at least four, inside `shape`.
+    """Side [px] of a window that follows the lattice, inside a frame of `shape`.
 
-    A frame too small for four cells gives its smaller side: the answer is then uncertain, and says so.
+    spacing_px: nearest-neighbour distance of the columns. Ten of them give six cells of a honeycomb and ten of
+    a lattice with one column per cell; four are the least. A frame too small for that gives its smaller side:
+    the answer is then uncertain, and says so. Raises InputError.
     """
     if not np.isfinite(spacing_px) or spacing_px <= 0:
         raise InputError(f"a lattice spacing must be a positive number of px, got {spacing_px}")
-    wanted = max(LEAST_PX, int(np.ceil(COMFORT * 1.2 * spacing_px)), int(np.ceil(MIN_CELLS * spacing_px)))
-    return int(min(wanted, *shape))
+    return int(min(max(LEAST_PX, int(np.ceil(SPACINGS * spacing_px))), *shape))
 
 
 def _classify(

@@ -143,7 +143,7 @@ def random_look(rng: np.random.Generator) -> Look:
         disorder=sometimes(0.3, 0.08, 0.12, float(rng.uniform(0, 0.08))),
         spread=float(rng.uniform(0, 0.25 if beyond else 0.15)),
         empty=float(rng.uniform(0, 0.04)),
-        counts=float(np.exp(rng.uniform(np.log(0.5), np.log(100)))),
+        counts=float(np.exp(rng.uniform(np.log(0.5), np.log(sometimes(0.25, 100, 3000, 100.0))))),
         background=float(rng.uniform(0, 0.6)),
         ramp=float(rng.uniform(0, 0.4)),
         readout=sometimes(0.5, 0, 0.6, 0.0),
@@ -250,7 +250,7 @@ def add_noise(
     if look.haze:
         signal = signal + look.haze * _smooth_field(rng, size)
     mean = look.counts * np.clip(signal + look.background + ramp, 0, None)
-    mean = mean * (1 + look.lines * rng.standard_normal(size)[:, None]).clip(0)
+    mean = mean * np.clip(1 + look.lines * rng.standard_normal((size, 1)), 0, None)
     counts = rng.poisson(mean).astype(np.float32)
     if look.readout:
         counts += (look.readout * np.sqrt(look.counts) * rng.standard_normal(signal.shape)).astype(np.float32)

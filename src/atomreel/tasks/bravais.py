@@ -42,14 +42,14 @@ class BravaisTask:
     )
     recipe: Mapping[str, Any] = field(
         default_factory=lambda: {
-            "steps": 6000,
+            "steps": 4000,
             "batch": 256,
             "rate": 2e-3,
             "weight_decay": 2e-2,
-            "first": 2000,
+            "first": 1000,
             "fresh": 0.0,
             "window": 100_000,
-            "examples": 200,
+            "examples": 150,
         }
     )
 
