@@ -59,9 +59,9 @@ def sublattice_displacements(
         table = table.reset_index(drop=True)
         fit = fit_lattices(table, shape=shape)
         if fit.lattices and all(len(lattice.sites) > max(site, frame_site) for lattice in fit.lattices):
-            parts.append(
-                measure_displacements(table, fit, site=site, frame_site=frame_site).assign(frame=frame)
-            )
+            part = measure_displacements(table, fit, site=site, frame_site=frame_site)
+            part.insert(0, "frame", frame)
+            parts.append(part)
     if not parts:
         names = ["frame", *COLUMNS, "u_deg", *(["u_pm", "u_err_pm"] if pixel is not None else [])]
         return pd.DataFrame({name: pd.Series(dtype=float) for name in names})
