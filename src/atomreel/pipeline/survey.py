@@ -89,7 +89,9 @@ def plan_columns(source: Source, recipe: Recipe) -> ColumnPlan:
         samples, model=options.model, contrast=options.contrast, spacing=options.spacing_px
     )
     tables = tuple(
-        find_columns(image.data, survey=survey, threshold=options.threshold, refine=options.refine).table
+        find_columns(
+            image.data, survey=survey, threshold=options.threshold, refine=options.refine, max_species=1
+        ).table
         for image in samples
     )
     warnings = dict.fromkeys([*survey.warnings, *check(options.model, source.movie)])
@@ -163,6 +165,7 @@ def _species(tables: tuple[pd.DataFrame, ...], recipe: Recipe) -> SpeciesModel |
     pooled = pd.concat(tables)
     if "intensity" not in pooled or len(pooled) < 8:
         return None
+    pooled = pooled.iloc[:: -(-len(pooled) // POOLED)]
     return fit_species(
         pooled.intensity.to_numpy(),
         pooled.intensity_err.to_numpy(),
