@@ -22,7 +22,9 @@ def main() -> None:
         print(f"y = {y:5.1f} px: {' '.join(f'{name:>11}' for name in row)}")
 
     mean, std = classify_image(frame[:, 256:], passes=50, rng=0)
-    print("right half:", ", ".join(f"{n} {p:.2f} ± {s:.2f}" for n, p, s in zip(CLASSES, mean, std, strict=True)))
+    print(
+        "right half:", ", ".join(f"{n} {p:.2f} ± {s:.2f}" for n, p, s in zip(CLASSES, mean, std, strict=True))
+    )
 
 
 if __name__ == "__main__":

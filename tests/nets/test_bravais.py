@@ -27,7 +27,7 @@ def test_description_has_the_width_of_the_network_and_is_finite(rng: np.random.G
 
 
 def test_sampling_in_one_batch_equals_naive_passes() -> None:
-    """Means within four standard errors of 4,000 naive passes, deviations within 5 %."""
+    """Means within four standard errors of 4,000 naive passes, deviations of the logits within 5 %."""
     net = build(dropout=0.2)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -37,7 +37,7 @@ def test_sampling_in_one_batch_equals_naive_passes() -> None:
     x[1, 5:] = 0  # few strong activations
     net.eval()
     with torch.no_grad():
-        at_once = net.sample(x, passes=8000, generator=generator).softmax(-1)
+        at_once = net.sample(x, passes=8000, generator=generator)
         hidden = torch.nn.functional.gelu(net.first(net.standard(x)))
         drop = torch.nn.functional.dropout
         with torch.random.fork_rng(devices=[]):
@@ -45,11 +45,11 @@ def test_sampling_in_one_batch_equals_naive_passes() -> None:
             for _ in range(4000):
                 first = drop(hidden, 0.2, training=True)
                 naive.append(net.out(drop(torch.nn.functional.gelu(net.second(first)), 0.2, training=True)))
-    passes = torch.stack(naive).softmax(-1)
+    passes = torch.stack(naive)
+    assert ((at_once.std(0) / passes.std(0) - 1).abs() < 0.05).all() and (passes.std(0) > 0.05).all()
+    passes, at_once = passes.softmax(-1), at_once.softmax(-1)
     error = torch.sqrt(passes.var(0) / 4000 + at_once.var(0) / 8000)
     assert ((passes.mean(0) - at_once.mean(0)).abs() < 4 * error + 1e-6).all()
-    visible = passes.std(0) > 0.01
-    assert ((at_once.std(0) / passes.std(0) - 1).abs()[visible] < 0.05).all() and visible.any()
 
 
 def test_evaluation_is_without_dropout() -> None:

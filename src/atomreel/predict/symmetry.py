@@ -21,7 +21,9 @@ from atomreel.simulate.bravais import CLASSES
 CHUNK = 64  # windows whose spectra are made together: their buffers then stay in the cache
 DRAWS = 4096  # windows × passes sampled together
 LEAST_PX = 16  # the smallest window that can hold four cells
-SPACINGS = 10.0  # nearest-neighbour distances across a window that follows the lattice: six cells of a honeycomb
+SPACINGS = (
+    10.0  # nearest-neighbour distances across a window that follows the lattice: six cells of a honeycomb
+)
 FloatArray = npt.NDArray[np.float64]
 Rng = np.random.Generator | int | None
 
