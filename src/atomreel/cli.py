@@ -25,9 +25,10 @@ screen = Console()
 problems = Console(stderr=True)
 
 Files = Annotated[
-    list[Path], typer.Argument(help="Microscope files, or folders of them.", show_default=False)
+    list[Path],
+    typer.Argument(metavar="FILE...", help="Microscope files, or folders of them.", show_default=False),
 ]
-File = Annotated[Path, typer.Argument(help="A microscope file.", show_default=False)]
+File = Annotated[Path, typer.Argument(metavar="FILE", help="A microscope file.", show_default=False)]
 Sets = Annotated[
     list[str],
     typer.Option(
@@ -42,8 +43,10 @@ Table = Annotated[Path, typer.Option("--out", "-o", help="Table to write: .parqu
 Device = Annotated[str, typer.Option(help="cpu, cuda, mps; auto takes the fastest there is.")]
 
 
-@app.command()
-def run(inputs: Files, recipe: RecipeFile = None, out: Out = None, set: Sets = []) -> None:  # noqa: B006
+@app.command(
+    epilog="Example: atomreel run movie.dm4 -o ws2 --set input.pixel_A=0.12 --set defects.material=ws2"
+)
+def run(inputs: Files, *, recipe: RecipeFile = None, out: Out = None, set: Sets = []) -> None:  # noqa: B006
     """Everything: from FILE to a Run folder with tables, maps and report.html.
 
     A killed run goes on where it stopped when the same command is given again. With several files, or
@@ -56,8 +59,8 @@ def run(inputs: Files, recipe: RecipeFile = None, out: Out = None, set: Sets = [
     typer.echo(run_files(inputs, load_recipe(recipe, overrides=set), out=out))
 
 
-@app.command()
-def info(file: File, set: Sets = []) -> None:  # noqa: B006
+@app.command(epilog="Example: atomreel info movie.emd")
+def info(file: File, *, set: Sets = []) -> None:  # noqa: B006
     """What FILE holds: shape, frames, pixel size, times, dose, and where each number came from."""
     from atomreel.core.recipe import load_recipe
     from atomreel.pipeline.batch import describe_file
@@ -66,8 +69,8 @@ def info(file: File, set: Sets = []) -> None:  # noqa: B006
         screen.print(f"[bold]{key:12}[/bold] {escape(str(value))}", highlight=False, soft_wrap=True)
 
 
-@app.command()
-def find(files: Files, out: Table, recipe: RecipeFile = None, set: Sets = []) -> None:  # noqa: B006
+@app.command(epilog="Example: atomreel find day1/*.tif -o atoms.parquet --set columns.contrast=dark")
+def find(files: Files, *, out: Table, recipe: RecipeFile = None, set: Sets = []) -> None:  # noqa: B006
     """Find atomic columns in every frame of FILES: one table with positions, 1σ errors, scores, species."""
     from atomreel.core.recipe import load_recipe
     from atomreel.pipeline.batch import find_in_files
@@ -75,7 +78,7 @@ def find(files: Files, out: Table, recipe: RecipeFile = None, set: Sets = []) ->
     typer.echo(find_in_files(files, load_recipe(recipe, overrides=set), out=out))
 
 
-@app.command()
+@app.command(epilog="Example: atomreel symmetry a.tif b.tif --whole -o symmetry.csv")
 def symmetry(
     files: Files,
     out: Annotated[
@@ -93,7 +96,7 @@ def symmetry(
     typer.echo(symmetry_of_files(files, chosen, out=out) if whole else map_file(files, chosen, out=out))
 
 
-@app.command()
+@app.command(epilog="Example: atomreel simulate scope.toml -o simulated")
 def simulate(
     recipe: Annotated[Path, typer.Argument(help="Scope and material (TOML).", show_default=False)],
     out: Annotated[Path, typer.Option("--out", "-o", help="New folder for images and truth tables.")],
@@ -104,9 +107,10 @@ def simulate(
     typer.echo(simulate_to_folder(recipe, out))
 
 
-@app.command()
+@app.command(epilog="Example: atomreel train columns -o mine --steps 2000")
 def train(
     name: Annotated[str, typer.Argument(help="Model name, or a training recipe (TOML).", show_default=False)],
+    *,
     out: Out = None,
     steps: Annotated[int | None, typer.Option(help="Training steps; the recipe's own if unset.")] = None,
     device: Device = "auto",
@@ -117,7 +121,7 @@ def train(
     typer.echo(train_model(name, out=out, steps=steps, device=device))
 
 
-@app.command()
+@app.command(epilog="Example: atomreel evaluate bravais")
 def evaluate(name: Annotated[str, typer.Argument(help="Model name or folder.", show_default=False)]) -> None:
     """Score a model on fresh simulated images and write the scores into its card."""
     from atomreel.train import evaluate_model
@@ -125,7 +129,7 @@ def evaluate(name: Annotated[str, typer.Argument(help="Model name or folder.", s
     typer.echo(evaluate_model(name))
 
 
-@app.command()
+@app.command(epilog="Example: atomreel models columns")
 def models(name: Annotated[str | None, typer.Argument(help="Show this model's card.")] = None) -> None:
     """The models at hand, or one model's card: what it was trained on, its limits and scores."""
     from atomreel.predict.model import describe_models
@@ -133,7 +137,7 @@ def models(name: Annotated[str | None, typer.Argument(help="Show this model's ca
     typer.echo(describe_models(name))
 
 
-@app.command()
+@app.command(epilog="Example: atomreel report ws2")
 def report(run: Annotated[Path, typer.Argument(help="A Run folder.", show_default=False)]) -> None:
     """Write report.html of a finished Run again."""
     from atomreel.report.page import write_report
@@ -141,7 +145,7 @@ def report(run: Annotated[Path, typer.Argument(help="A Run folder.", show_defaul
     typer.echo(write_report(run))
 
 
-@app.command()
+@app.command(epilog="Example: atomreel export ws2 --to xyz -o ws2.xyz")
 def export(
     run: Annotated[Path, typer.Argument(help="A Run folder.", show_default=False)],
     to: Annotated[str, typer.Option(help="xyz, csv, imagej or hyperspy.")],

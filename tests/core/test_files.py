@@ -64,5 +64,5 @@ def test_errors_say_what_to_do(tmp_path: Path) -> None:
         write_text(tmp_path / "absent" / "a.txt", "")
     with pytest.raises(RunError, match="choose another folder"), atomic_folder(tmp_path / "absent" / "a"):
         pass
-    with pytest.raises(InputError, match="parquet or .csv"):
+    with pytest.raises(InputError, match=r"parquet or \.csv"):
         write_table(tmp_path / "a.xlsx", pd.DataFrame(), kind="atoms")

@@ -17,7 +17,7 @@ def test_life_of_a_run(tmp_path: Path) -> None:
     assert state == "new" and not run.finished
     run.chunk(0).mkdir()
     (run.path / ".atoms.parquet.x1").write_text("half")
-    run.log("frames", seconds=1.5)
+    run.log("frames", {"seconds": 1.5})
     run, state = start_run(tmp_path / "r", PLAN)
     assert state == "resumed" and run.chunk(0).is_dir() and not (run.path / ".atoms.parquet.x1").exists()
     finish_run(run, {"input": {"name": "é"}}, PLAN)

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import tomli_w
@@ -61,7 +62,7 @@ class RunFolder:
             )
         return about
 
-    def log(self, stage: str, **values: float | int | str) -> None:
+    def log(self, stage: str, values: Mapping[str, float | int | str] = MappingProxyType({})) -> None:
         """One line of log.jsonl: the only file that differs between two identical runs."""
         line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "stage": stage, **values}
         try:

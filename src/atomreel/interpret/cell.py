@@ -60,7 +60,7 @@ def accumulate(
     data = np.asarray(image, dtype=np.float64)
     if data.ndim != 2:
         raise InputError(f"image: two dimensions expected, got shape {data.shape}")
-    grid = np.stack(np.indices(data.shape), -1).astype(float)
+    grid = np.moveaxis(np.indices(data.shape, dtype=float), 0, -1)
     fraction = lattice.fractional(grid) % 1.0
     shape = sums.count.shape
     index = np.minimum((fraction * shape).astype(int), np.array(shape) - 1)

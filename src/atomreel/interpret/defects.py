@@ -126,15 +126,16 @@ def _one_frame(
 
 
 def site_positions(
-    points: Array, lattice: Lattice, cell: Ints, site: Ints, wanted: tuple[Ints, Ints], *, neighbours: int = 6
+    points: Array, lattice: Lattice, *, at: tuple[Ints, Ints], wanted: tuple[Ints, Ints], neighbours: int = 6
 ) -> Array:
     """(M, 2) where sites `wanted` (cells, sites) should be: the lattice, moved as the nearest columns are.
 
-    points (n, 2) are columns that stand at cells `cell` and sites `site`.
+    points (n, 2) are columns that stand `at` (cells, sites).
     """
-    gap = points - lattice.positions(cell, site)
+    ideal = lattice.positions(*at)
+    gap = points - ideal
     plain = lattice.positions(*wanted)
-    tree = cKDTree(lattice.positions(cell, site))
+    tree = cKDTree(ideal)
     k = min(neighbours, len(points))
     near = tree.query(plain, k=k)[1].reshape(len(plain), k)
     return np.asarray(plain + np.median(gap[near], axis=1))
@@ -145,7 +146,8 @@ def _ground(atoms: pd.DataFrame, fit: LatticeFit, number: int, shape: tuple[int,
     lattice = fit.lattices[number]
     points = atoms[["y", "x"]].to_numpy(float)[rows]
     cells, sites = lattice.inside(shape, margin=-0.5 * lattice.spacing())
-    where = site_positions(points, lattice, fit.cell[rows], fit.site[rows], (cells, sites))
+    at = (fit.cell[rows], fit.site[rows])
+    where = site_positions(points, lattice, at=at, wanted=(cells, sites))
     known = {
         (int(c[0]), int(c[1]), int(s)): int(r)
         for c, s, r in zip(fit.cell[rows], fit.site[rows], rows, strict=True)
@@ -154,9 +156,7 @@ def _ground(atoms: pd.DataFrame, fit: LatticeFit, number: int, shape: tuple[int,
         [known.get((int(c[0]), int(c[1]), int(s)), -1) for c, s in zip(cells, sites, strict=True)]
     )
     filled = _adopt(atoms, fit, where, filled.astype(np.int64), reach=0.55 * lattice.spacing())
-    gap = points - site_positions(
-        points, lattice, fit.cell[rows], fit.site[rows], (fit.cell[rows], fit.site[rows])
-    )
+    gap = points - site_positions(points, lattice, at=at, wanted=at)
     error = float(1.4826 * np.median(np.abs(gap))) / np.sqrt(3.0)
     return Ground(number, lattice, rows, where, sites, filled.astype(np.int64), error)
 

@@ -70,7 +70,7 @@ def start_state(problem: Problem, shape: Shape, noise: Noise) -> State:
     )
 
 
-def draw(state: State, w: Windows, hats: background.Hats, padded: tuple[int, int]) -> Floats:
+def draw(state: State, w: Windows, hats: background.Hats, *, padded: tuple[int, int]) -> Floats:
     values = state.heights.astype(np.float32)[:, None] * w.basis[:, 0]
     return peaks.stamp(values, w.index, size=padded) + hats.draw(state.knots)
 
@@ -87,7 +87,7 @@ def draw_whole(problem: Problem, state: State) -> npt.NDArray[np.float32]:
     w = peaks.windows(state.positions, state.shape, size=size)
     r = w.radius
     hats = background.make_hats(size, knots=problem.knots, border=r)
-    model = draw(state, w, hats, (size[0] + 2 * r, size[1] + 2 * r))
+    model = draw(state, w, hats, padded=(size[0] + 2 * r, size[1] + 2 * r))
     return _unpadded(model, r)
 
 
@@ -104,7 +104,7 @@ def look(
     r = w.radius
     padded = (size[0] + 2 * r, size[1] + 2 * r)
     hats = background.make_hats(size, knots=problem.knots, border=r)
-    model = draw(state, w, hats, padded).astype(np.float32, copy=False)
+    model = draw(state, w, hats, padded=padded).astype(np.float32, copy=False)
     if weight is None:
         weight = 1 / state.noise.variance(_unpadded(model, r))
     weight = peaks.pad(np.where(problem.seen, weight, 0), r)

@@ -198,7 +198,7 @@ def _candidates(columns: Columns, centres: Array) -> Array:
     tree = cKDTree(gaps)
     members = tree.query_ball_point(vectors, TOLERANCE * columns.nearest)
     vectors = np.array(
-        [np.median(gaps[m], axis=0) if m else v for m, v in zip(members, vectors, strict=True)]
+        [np.median(gaps[m], axis=0) if m else v for m, v in zip(members, vectors, strict=True)], dtype=float
     )
     return vectors.reshape(-1, 2)[np.argsort(np.hypot(*vectors.reshape(-1, 2).T), kind="stable")][:48]
 

@@ -107,12 +107,7 @@ def refine_columns(
     noise = _in_image_units(state.noise, level, scale, bin_size)
     state, fitted = _unbinned(whole, state, view, bin_size)
     sigma = np.sqrt(np.maximum(covariance[:, [0, 1, 2], [0, 1, 2]], 0))
-    table = pd.DataFrame(
-        np.column_stack(
-            [state.positions, sigma[:, 1:], state.heights * abs(scale), sigma[:, 0] * abs(scale), chi2]
-        ),
-        columns=list(COLUMNS),
-    ).assign(kept=~lost)
+    table = _table(state, sigma, abs(scale), chi2).assign(kept=~lost)
     wide = np.sqrt(state.shape.covariance.diagonal())
     return Refined(
         table=table,
@@ -125,6 +120,12 @@ def refine_columns(
         correlation=(float(factors[0]), float(factors[1]), float(factors[2])),
         warnings=_warnings(lost, chi2, factors),
     )
+
+
+def _table(state: State, sigma: Floats, scale: float, chi2: Floats) -> pd.DataFrame:
+    """One row per column; heights back in units of the image."""
+    rows = [state.positions, sigma[:, 1:], state.heights * scale, sigma[:, 0] * scale, chi2]
+    return pd.DataFrame(np.column_stack(rows), columns=list(COLUMNS))
 
 
 def _checked(image: npt.ArrayLike, positions: npt.ArrayLike) -> tuple[Floats, Floats]:

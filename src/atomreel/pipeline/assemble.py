@@ -30,7 +30,11 @@ def assemble(plan: Plan, folder: RunFolder, chunks: int) -> list[str]:
     for name in there:
         join_table(folder, name, chunks)
     _write_phases(plan, folder)
-    window = {"window": plan.window, "origin": [(plan.window - 1) / 2] * 2, "step": [plan.step] * 2}
+    window: dict[str, Any] = {
+        "window": plan.window,
+        "origin": [(plan.window - 1) / 2] * 2,
+        "step": [plan.step] * 2,
+    }
     grids = {
         "symmetry": window,
         "strain": {"origin": [0.5 * plan.strain_step] * 2, "step": [float(plan.strain_step)] * 2},

@@ -85,7 +85,7 @@ def _about(plan: Plan, path: Path, key: dict[str, Any], notes: Sequence[str]) ->
 def _timed(folder: RunFolder, stage: str) -> Iterator[None]:
     start = time.perf_counter()
     yield
-    folder.log(stage, seconds=round(time.perf_counter() - start, 3))
+    folder.log(stage, {"seconds": round(time.perf_counter() - start, 3)})
 
 
 def default_folder(path: Path) -> Path:

@@ -23,6 +23,7 @@ from atomreel.predict.symmetry import window_for_lattice
 from atomreel.prepare.clean import clean_frame
 
 BLOCK = 2048  # px; of a frame larger than twice this only the central block is surveyed
+POOLED = 2000  # most columns that intensity classes are learned from
 STRAIN_GRID = 128  # most points of a strain map along a side
 GRID = 24  # most windows along a side, unless a step is asked for
 
