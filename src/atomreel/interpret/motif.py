@@ -200,7 +200,8 @@ def _candidates(columns: Columns, centres: Array) -> Array:
     vectors = np.array(
         [np.median(gaps[m], axis=0) if m else v for m, v in zip(members, vectors, strict=True)], dtype=float
     )
-    return vectors.reshape(-1, 2)[np.argsort(np.hypot(*vectors.reshape(-1, 2).T), kind="stable")][:48]
+    order = np.argsort(np.hypot(*vectors.reshape(-1, 2).T), kind="stable")
+    return np.asarray(vectors.reshape(-1, 2)[order][:48], dtype=float)
 
 
 def _pairs(candidates: Array, *, minimum: float) -> Array:
