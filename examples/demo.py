@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import tifffile
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
@@ -77,6 +78,17 @@ def match(
             if inside_t[r]
         ]
     return pd.DataFrame(pairs, columns=["dy", "dx", "y_err", "x_err"]), missed, false
+
+
+def beyond_mo(found: pd.DataFrame, truth: SimulatedMovie, reach: float) -> pd.DataFrame:
+    """Vacancies that are not half of a Mo_W+V_S complex, which the truth lists at its Mo."""
+    complexes = truth.defects[truth.defects.kind == "Mo_W+V_S"]
+    alone = [
+        np.hypot(here.y - row.y, here.x - row.x).min() > reach if len(here) else True
+        for row in found.itertuples()
+        for here in [complexes[complexes.frame == row.frame]]
+    ]
+    return found[alone]
 
 
 def share(part: int, whole: int) -> str:
@@ -147,7 +159,7 @@ def main() -> None:
     for heading in ("", "truth", "found ± 1σ"):
         table.add_column(heading)
     for row in compare(truth, run):
-        table.add_row(*row)
+        table.add_row(*map(escape, row))
     screen.print(table)
     print(f"The report: {(run / 'report.html').resolve()}")
 

@@ -33,6 +33,7 @@ PRIOR = {
 HOLE = 4  # neighbouring empty sites that are a hole or an edge and no longer point defects
 BORDER = 0.8  # of the nearest-site distance: sites nearer to the border of the field are not judged
 OVERLOOKED = 0.002  # columns that a finder misses for no visible reason
+CUT = 0.5  # of the nearest-site distance: a column nearer to the border has lost some of its light
 _COLUMNS = ("y", "x", "y_err", "x_err", "kind", "score", "site", "grain", "ratio")
 
 
@@ -117,7 +118,7 @@ def _one_frame(
     for ground in grounds:
         names = name_sites(ground.lattice, material)
         parts.append(_vacancies(atoms, ground, grounds, names, evidence=evidence))
-        parts.append(_substitutions(atoms, ground, names, prior=prior["substitution"]))
+        parts.append(_substitutions(atoms, ground, names, prior=prior["substitution"], shape=shape))
     parts.append(_extras(atoms, fit, grounds, prior=prior["extra"]))
     parts = [part for part in parts if len(part)]
     if not parts:
@@ -216,16 +217,21 @@ def _vacancies(
     )
 
 
-def _substitutions(atoms: pd.DataFrame, ground: Ground, names: SiteNames, *, prior: float) -> pd.DataFrame:
+def _substitutions(
+    atoms: pd.DataFrame, ground: Ground, names: SiteNames, *, prior: float, shape: tuple[int, int]
+) -> pd.DataFrame:
+    """Columns of odd brightness. One that the border cuts is not judged: half of its light is missing."""
     if "intensity" not in atoms:
         return pd.DataFrame()
     intensity = atoms["intensity"].to_numpy(float)
     points = atoms[["y", "x"]].to_numpy(float)
+    rim = CUT * ground.lattice.spacing()
+    whole = np.all((points >= rim) & (points <= np.array(shape) - 1 - rim), axis=1)
     parts = []
     for s in range(len(ground.lattice.sites)):
         slots = np.flatnonzero((ground.sites == s) & (ground.filled >= 0))
         rows = ground.filled[slots]
-        good = np.isfinite(intensity[rows])
+        good = np.isfinite(intensity[rows]) & whole[rows]
         slots, rows = slots[good], rows[good]
         if len(rows) < 6:
             continue
