@@ -83,6 +83,7 @@ def find_columns(
         table, residual, more, notes = _refine(frame, table, survey)
         diagnostics |= more
         warnings += notes
+        table = table[_in_field(table, frame.shape)].reset_index(drop=True)
         species = assign_species(table["intensity"], table["intensity_err"], max_classes=max_species, rng=0)
         table["species"] = species.labels
     return Found(_checked(table), residual, survey, diagnostics, tuple(dict.fromkeys(warnings)))
@@ -157,6 +158,12 @@ def _refine(
             parts.append(fitted.assign(y=fitted.y + top, x=fitted.x + left)[own.to_numpy()])
             notes += done.warnings
     return pd.concat(parts, ignore_index=True), None, {}, tuple(notes)
+
+
+def _in_field(table: pd.DataFrame, shape: tuple[int, ...]) -> pd.Series:
+    """Columns that the fit left inside the image, with a height: one that it pushed out or emptied is none."""
+    inside = table.y.between(-0.5, shape[0] - 0.5) & table.x.between(-0.5, shape[1] - 0.5)
+    return inside & table.intensity.gt(0)
 
 
 def _merged(table: pd.DataFrame, done: Refined) -> pd.DataFrame:
