@@ -25,14 +25,18 @@ Floats = npt.NDArray[np.float64]
 _DENSE = 250_000  # entries: above this a component is solved as a sparse problem
 
 
+WORST = 3.0  # cost of the worst link of one kind: a full step between two points of score 0
+
+
 @dataclass(frozen=True)
 class _Points:
-    """All points in time order: frame, time in frames, position without drift, kind code."""
+    """All points in time order: frame, time in frames, position without drift, kind code, 1 − score."""
 
     frame: Ints
     time: Floats
     where: Floats
     kind: Ints
+    doubt: Floats
 
 
 def link(
@@ -42,7 +46,7 @@ def link(
     memory: int = 2,
     drift: pd.DataFrame | None = None,
     times: npt.ArrayLike | None = None,
-    kind_cost: float = 0.25,
+    kind_cost: float = 0.8,
 ) -> pd.DataFrame:
     """Points of every frame → the same rows sorted by frame, with `track` and `link`.
 
@@ -50,7 +54,8 @@ def link(
     as `kind` otherwise. max_step: longest move between consecutive frames [px]; over a pause of the recording
     or a gap it grows with the root of the time passed. memory: frames that a point may be missing for.
     drift: drift table; positions are compared without it. times: (T,) [s], one per frame number.
-    kind_cost: price of a change of kind, as a share of max_step². A kind may change, it just competes worse.
+    kind_cost: price of a change of kind, as a share of max_step². A kind may change, it just competes worse;
+    so do points of low `score`.
 
     `track` counts from 0 in order of first appearance. `link` is the probability of the link to the track's
     previous point against the other readings within reach (NaN at a track's first point).
@@ -101,7 +106,9 @@ def _points(rows: pd.DataFrame, drift: pd.DataFrame | None, times: npt.ArrayLike
         # In units of the usual frame: a pause lengthens time, and so the reach.
         usual = float(np.median(np.diff(seconds))) if len(seconds) > 1 else 1.0
         time = (seconds / usual)[frame]
-    return _Points(frame, time, where, pd.factorize(rows["kind"], sort=True)[0].astype(np.int64))
+    kind = pd.factorize(rows["kind"], sort=True)[0].astype(np.int64)
+    doubt = 1 - rows["score"].fillna(1.0).clip(0, 1).to_numpy(float)
+    return _Points(frame, time, where, kind, doubt)
 
 
 def _consecutive(points: _Points, max_step: float, kind_cost: float) -> tuple[Ints, Ints, Floats]:
@@ -117,7 +124,8 @@ def _consecutive(points: _Points, max_step: float, kind_cost: float) -> tuple[In
         )
         i, j = near.row.astype(np.int64), near.col.astype(np.int64)
         cost = (near.data / reach) ** 2 + kind_cost * (points.kind[old[i]] != points.kind[new[j]])
-        chosen, odds = _assign(i, j, cost, 1 + kind_cost)
+        cost += points.doubt[old[i]] + points.doubt[new[j]]
+        chosen, odds = _assign(i, j, cost, WORST + kind_cost)
         found.append((old[i[chosen]], new[j[chosen]], odds))
     return _joined(found)
 
@@ -149,11 +157,12 @@ def _close_gaps(
             j_all.append(j.astype(np.int64))
             # Each missed frame makes a link less likely: between equals, the shorter gap wins.
             changed = points.kind[i] != points.kind[j]
-            costs.append((near.data / far) ** 2 + kind_cost * changed + 0.05 * (gap - 1))
+            doubt = points.doubt[i] + points.doubt[j]
+            costs.append((near.data / far) ** 2 + kind_cost * changed + doubt + 0.05 * (gap - 1))
     if not i_all:
         return _joined([])
     i, j, cost = np.concatenate(i_all), np.concatenate(j_all), np.concatenate(costs)
-    chosen, odds = _assign(i, j, cost, 1 + kind_cost + 0.05 * memory)
+    chosen, odds = _assign(i, j, cost, WORST + kind_cost + 0.05 * memory)
     return i[chosen], j[chosen], odds
 
 
