@@ -19,7 +19,7 @@ demo: $(STAMP)          ## simulate a WS2 movie, analyse it, compare with the tr
 	$(BIN)/python examples/demo.py
 
 test: $(STAMP) check    ## everything: style, types, layers, all tests
-	$(BIN)/python -m pytest -q -rs
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -rs -n auto --dist worksteal
 
 check: $(STAMP)
 	$(BIN)/ruff check .

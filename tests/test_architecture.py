@@ -69,7 +69,9 @@ def test_signatures(name: str) -> None:
     for node in ast.walk(ast.parse((PACKAGE / name).read_text(encoding="utf-8"))):
         if not isinstance(node, ast.FunctionDef) or node.name.startswith("_"):
             continue
-        positional = [a.arg for a in (*node.args.posonlyargs, *node.args.args) if a.arg not in ("self", "cls")]
+        positional = [
+            a.arg for a in (*node.args.posonlyargs, *node.args.args) if a.arg not in ("self", "cls")
+        ]
         assert len(positional) <= 3, f"{node.name}{positional}"
         assert node.args.kwarg is None, f"{node.name} takes **{node.args.kwarg.arg}"
 
