@@ -68,7 +68,7 @@ def run(
 def _about(plan: Plan, path: Path, key: dict[str, Any], notes: Sequence[str]) -> dict[str, Any]:
     """The contents of run.toml."""
     about = {
-        "command": f"atomreel run {path.name}",
+        "command": _command(path, plan.recipe),
         "input": {"path": path.name, "sha256": key["input"], **describe_source(plan.columns.source)},
         "recipe": plan.recipe.to_dict(),
         "versions": key["versions"],
@@ -79,6 +79,18 @@ def _about(plan: Plan, path: Path, key: dict[str, Any], notes: Sequence[str]) ->
     if plan.calibration is not None:
         about["calibration"] = describe_calibration(plan, plan.calibration)
     return about
+
+
+def _command(path: Path, recipe: Recipe) -> str:
+    """What a reader types to get this Run again: the file and every key that is not the default."""
+    plain = Recipe().to_dict()
+    changed = [
+        f"--set {section}.{key}={value}"
+        for section, values in recipe.to_dict().items()
+        for key, value in values.items()
+        if value != plain[section].get(key) and section != "analysis"
+    ]
+    return " ".join(["atomreel run", path.name, *changed])
 
 
 @contextmanager

@@ -39,7 +39,15 @@ def quality(plan: Plan, atoms: pd.DataFrame) -> dict[str, dict[str, Any]]:
         name: {"value": value, "meaning": meaning, "warn": bool(value > limit)}
         for name, (value, meaning, limit) in rows.items()
     }
-    halves = half_dose_agreement(plan.columns, plan.columns.source.clean(plan.preview[0])[0])
+    first = plan.columns.source.clean(plan.preview[0])[0]
+    left = residual_over_noise(plan.columns, first)
+    if left is not None:
+        measures["residual_rms_over_noise"] = {
+            "value": left,
+            "meaning": "what the fit leaves over, in units of the noise that it measured: 1 is ideal",
+            "warn": left > 1.5,
+        }
+    halves = half_dose_agreement(plan.columns, first)
     if halves is not None:
         measures["half_dose_agreement"] = {
             "value": halves,
@@ -47,6 +55,20 @@ def quality(plan: Plan, atoms: pd.DataFrame) -> dict[str, dict[str, Any]]:
             "warn": not 0.7 < halves < 1.4,
         }
     return measures
+
+
+def residual_over_noise(plan: ColumnPlan, data: FloatArray) -> float | None:
+    """rms of (image − model) / σ with σ² = gain·model + constant as the fit measured it; None without a fit."""
+    found = find_atoms(plan, data)
+    if found.residual is None or not found.diagnostics.get("gain", 0) >= 0:
+        return None
+    variance = found.diagnostics.get("gain", 0.0) * (data - found.residual) + found.diagnostics.get(
+        "zero", 0.0
+    )
+    usable = variance > 0.05 * max(float(np.median(variance)), 1e-30)
+    if not usable.any():
+        return None
+    return float(np.sqrt(np.mean(found.residual[usable] ** 2 / variance[usable])))
 
 
 def half_dose_agreement(plan: ColumnPlan, data: FloatArray) -> float | None:
