@@ -116,9 +116,11 @@ def sha256(path: Path | str) -> str:
 
 
 def _sync(path: Path) -> None:
-    if os.name == "nt" and path.is_dir():  # Windows cannot open a folder
+    """Down to the disk. Windows can flush only what is open for writing, and no folders."""
+    windows = os.name == "nt"
+    if windows and path.is_dir():
         return
-    handle = os.open(path, os.O_RDONLY)
+    handle = os.open(path, os.O_RDWR if windows else os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
