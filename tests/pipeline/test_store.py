@@ -10,7 +10,15 @@ import pyarrow.parquet as pq
 import zarr
 
 from atomreel.core.run import start_run
-from atomreel.pipeline.store import Chunk, join_maps, join_table, read_arrays, read_state, table_chunks, write_chunk
+from atomreel.pipeline.store import (
+    Chunk,
+    join_maps,
+    join_table,
+    read_arrays,
+    read_state,
+    table_chunks,
+    write_chunk,
+)
 
 
 def test_chunks_join_in_order(tmp_path: Path) -> None:
@@ -20,7 +28,9 @@ def test_chunks_join_in_order(tmp_path: Path) -> None:
         rows = rows.assign(extra=1.0) if k == 1 else rows
         rows = rows.iloc[:0] if k == 2 else rows
         maps = np.full((2, 3, 4), float(k))
-        write_chunk(run, k, Chunk({"defects": rows}, {"symmetry/p_square": maps, "other": np.arange(k)}, {"k": k}))
+        write_chunk(
+            run, k, Chunk({"defects": rows}, {"symmetry/p_square": maps, "other": np.arange(k)}, {"k": k})
+        )
     table = pd.read_parquet(join_table(run, "defects", 3))
     assert table.frame.tolist() == [0, 1, 2, 3] and table.extra.isna().tolist() == [True, True, False, False]
     assert pq.ParquetFile(run.path / "defects.parquet").num_row_groups == 3

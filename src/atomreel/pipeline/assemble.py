@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import pandas as pd
 
 from atomreel.core.errors import AtomreelError
 from atomreel.core.files import atomic_folder, write_json, write_table
-from atomreel.core.registry import Analysis, analyses, lookup
+from atomreel.core.registry import analyses, lookup
 from atomreel.core.run import RunFolder
 from atomreel.pipeline.motion import motion
 from atomreel.pipeline.preview import write_preview
@@ -85,15 +86,11 @@ def run_analyses(plan: Plan, folder: RunFolder, atoms: pd.DataFrame) -> list[str
     given: dict[str, Any] = {"atoms": atoms, "pixel": plan.pixel, "shape": plan.movie.shape}
     notes = []
     settings = plan.recipe.analysis
-    for name in settings:
-        lookup("analysis", name, analyses())
     for name, entry in sorted(analyses().items()):
         if not set(entry.needs) <= set(given):
             continue
         try:
-            table = entry.function(
-                *(given[need] for need in entry.needs), **_arguments(entry, settings.get(name, {}))
-            )
+            table = entry.function(*(given[need] for need in entry.needs), **settings.get(name, {}))
         except AtomreelError as error:
             notes.append(f"{name}: not done ({error})")
             continue
@@ -102,10 +99,12 @@ def run_analyses(plan: Plan, folder: RunFolder, atoms: pd.DataFrame) -> list[str
     return notes
 
 
-def _arguments(entry: Analysis, given: dict[str, Any]) -> dict[str, Any]:
-    for key in given:
-        lookup(f"key of [analysis.{entry.name}]", key, entry.defaults())
-    return given
+def check_analyses(settings: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raises UnknownNameError for an analysis or a key that does not exist: before the run, not after it."""
+    for name, given in settings.items():
+        entry = lookup("analysis", name, analyses())
+        for key in given:
+            lookup(f"key of [analysis.{name}]", key, entry.defaults())
 
 
 def _write_aligned(plan: Plan, folder: RunFolder) -> None:

@@ -16,7 +16,7 @@ from atomreel.core.errors import AtomreelError, AtomreelWarning, InputError
 from atomreel.core.files import sha256
 from atomreel.core.recipe import Recipe, load_recipe
 from atomreel.core.run import RunFolder, close_run, discard_run, finish_run, start_run
-from atomreel.pipeline.assemble import assemble
+from atomreel.pipeline.assemble import assemble, check_analyses
 from atomreel.pipeline.doctor import versions
 from atomreel.pipeline.frames import analyse_frame
 from atomreel.pipeline.preview import shrink
@@ -41,6 +41,7 @@ def run(
     """
     path = Path(path)
     chosen = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    check_analyses(chosen.analysis)
     source = open_source(path, chosen.input)
     plan_key = identify(path, chosen)
     folder, state = start_run(out or default_folder(path), plan_key)

@@ -41,7 +41,10 @@ def analyse_frame(plan: Plan, i: int, data: FloatArray) -> FrameResult:
     notices = tuple(text for text in found.warnings if text not in plan.columns.survey.warnings)
     if is_large(data.shape):
         judged = atoms[_central(atoms, data.shape)]
-        notices = (*notices, "very large frame: lattice, strain and defects are those of its central block")
+        notices = (
+            *notices,
+            "very large frame: lattice, strain, defects and holes are those of its central block",
+        )
     recipe = plan.recipe
     fit = fit_lattices(judged, shape=data.shape, max_grains=recipe.lattice.max_grains, pixel=plan.pixel)
     grain = pd.Series(fit.grain, index=judged.index).reindex(atoms.index, fill_value=-1)
@@ -102,6 +105,16 @@ def _central(atoms: pd.DataFrame, shape: tuple[int, int]) -> pd.Series:
     return near_y & ((atoms.x - shape[1] / 2).abs() <= BLOCK / 2)
 
 
+def central_part(atoms: pd.DataFrame, shape: tuple[int, int]) -> tuple[tuple[int, int], pd.DataFrame]:
+    """Of a very large frame the shape of the central block, and its rows in its own pixels; of others everything."""
+    if not is_large(shape):
+        return shape, atoms
+    block = (min(BLOCK, shape[0]), min(BLOCK, shape[1]))
+    top, left = ((whole - part) // 2 for whole, part in zip(shape, block, strict=True))
+    near = atoms[_central(atoms, shape)]
+    return block, near.assign(y=near.y - top, x=near.x - left)
+
+
 def _strain(plan: Plan, atoms: pd.DataFrame, fit: LatticeFit, shape: tuple[int, int]) -> Field | None:
     """Against the frame's own main lattice; NaN everywhere when the frame has none, so that maps stay aligned."""
     if not plan.recipe.lattice.strain or plan.reference is None:
@@ -120,7 +133,10 @@ def _phases(plan: Plan, data: FloatArray, atoms: pd.DataFrame, symmetry: Field) 
     deviations = deviation if plan.recipe.symmetry.passes else None
     row = class_fractions(mean, window=plan.window, step=plan.step, deviations=deviations)
     survey = plan.columns.survey
-    hole = hole_fraction(data, bright=survey.bright, atoms=atoms, spacing_px=survey.spacing_px)
+    shape, near = central_part(atoms, data.shape)
+    top, left = ((whole - part) // 2 for whole, part in zip(data.shape, shape, strict=True))
+    block = data[top : top + shape[0], left : left + shape[1]]
+    hole = hole_fraction(block, bright=survey.bright, atoms=near, spacing_px=survey.spacing_px)
     holes = {"hole_fraction": hole.columns, "hole_fraction_err": hole.columns_err}
     return pd.DataFrame([{**row, **holes, "hole_fraction_intensity": hole.intensity}])
 

@@ -10,7 +10,7 @@ from scipy.spatial import cKDTree
 
 from atomreel.core.image import FloatArray
 from atomreel.interpret.pairs import coverage_gaps, short_pairs
-from atomreel.pipeline.frames import find_atoms
+from atomreel.pipeline.frames import central_part, find_atoms
 from atomreel.pipeline.survey import ColumnPlan, Plan
 
 UNKNOWN = 0.5  # domain value below which a column stands where the model is undecided
@@ -19,7 +19,8 @@ UNKNOWN = 0.5  # domain value below which a column stands where the model is und
 def quality(plan: Plan, atoms: pd.DataFrame) -> dict[str, dict[str, Any]]:
     """name → value, meaning, warn. atoms: columns of the preview frames."""
     frames = [atoms[atoms.frame == i] for i in plan.preview]
-    gaps = np.median([coverage_gaps(frame, shape=plan.movie.shape)[0] for frame in frames])
+    parts = [central_part(frame, plan.movie.shape) for frame in frames]
+    gaps = np.median([coverage_gaps(near, shape=shape)[0] for shape, near in parts])
     outside = float((atoms.domain < UNKNOWN).mean()) if len(atoms) and "domain" in atoms else 0.0
     pairs = short_pairs(atoms)[0] if len(atoms) else 0.0
     rows = {

@@ -13,6 +13,7 @@ from atomreel.nets.columns import HALO, STRIDE, WINDOW_HALO, local_normalise
 from atomreel.prepare.scale import zoom_image, zoomed_shape
 
 FloatArray = npt.NDArray[np.float32]
+EMPTY = -20.0  # logit where everything in reach has one value: padding, nothing recorded
 TILE = 768  # px: bounds the memory to about half a GiB
 
 
@@ -54,12 +55,15 @@ def map_tiles(
                 ]
                 for reach in (margin, margin + HALO, margin + HALO + WINDOW_HALO)
             )
-            part = torch.from_numpy(sign * _read(image, zoom, read, shape))[None, None]
-            part = _crop(local_normalise(part), seen, read)
-            values = _crop(network(part.contiguous(memory_format=torch.channels_last)), given, seen)[0, 0]
+            data = _read(image, zoom, read, shape)
             ends = [(low, min(high, n)) for (low, high), n in zip(given, shape, strict=True)]
-            values = values[: ends[0][1] - ends[0][0], : ends[1][1] - ends[1][0]]
-            yield Tile(ends[0], ends[1], core, values.float().numpy())
+            size = (ends[0][1] - ends[0][0], ends[1][1] - ends[1][0])
+            if np.ptp(data) <= 1e-5 * np.abs(data).max():  # beyond rounding in the zoom
+                yield Tile(ends[0], ends[1], core, np.full(size, EMPTY, dtype=np.float32))
+                continue
+            part = _crop(local_normalise(torch.from_numpy(sign * data)[None, None]), seen, read)
+            values = _crop(network(part.contiguous(memory_format=torch.channels_last)), given, seen)[0, 0]
+            yield Tile(ends[0], ends[1], core, values[: size[0], : size[1]].float().numpy())
 
 
 def _read(

@@ -1,0 +1,74 @@
+"""Several files in one call."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import zarr
+
+from atomreel.core.errors import InputError
+from atomreel.core.recipe import load_recipe
+from atomreel.pipeline.batch import (
+    describe_file,
+    expand,
+    find_in_files,
+    map_file,
+    run_files,
+    summarise,
+    symmetry_of_files,
+)
+
+
+def test_folders_are_opened_and_stores_are_files(movie: Path, tmp_path: Path) -> None:
+    for name in ("b.tif", "a.npy", ".hidden.tif", "notes.txt"):
+        (tmp_path / name).write_bytes(b"x")
+    zarr.open_group(tmp_path / "c.zarr", mode="w")
+    assert [p.name for p in expand([tmp_path])] == ["a.npy", "b.tif", "c.zarr"]
+    assert expand([tmp_path / "c.zarr", movie]) == [tmp_path / "c.zarr", movie]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="no image or movie file"):
+        expand([tmp_path / "empty"])
+
+
+def test_where_no_file_is_usable_the_summary_says_why(tmp_path: Path) -> None:
+    for name in ("a.tif", "a.npy"):
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(InputError, match=r"none of the 2 files .*summary\.csv"):
+        run_files([tmp_path / "a.tif", tmp_path / "a.npy"], load_recipe(), out=tmp_path / "out")
+    table = pd.read_csv(tmp_path / "out" / "summary.csv")
+    assert len(table) == 2 and table.error.str.len().gt(10).all()
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["summary.csv"]
+
+
+def test_a_summary_compares_runs(finished: Path) -> None:
+    row = summarise(finished)
+    assert row["frames"] == 5 and 50 < row["columns_per_frame"] < 90 and row["symmetry"] == "hexagonal"
+    assert row["a_px"] == pytest.approx(9, abs=0.1) and 0.01 < row["median_err_px"] < 0.5
+
+
+def test_information_about_a_file(movie: Path) -> None:
+    about = describe_file(movie, load_recipe(overrides=["input.pixel_A=0.2"]))
+    assert about["frames"] == 5 and "0.2" in str(about)
+
+
+def test_tables_and_maps_need_the_right_ending(movie: Path, tmp_path: Path) -> None:
+    recipe = load_recipe()
+    for call in (find_in_files, symmetry_of_files):
+        with pytest.raises(InputError, match=r"\.parquet or \.csv"):
+            call([movie], recipe, out=tmp_path / "t.zarr")
+    with pytest.raises(InputError, match="--whole"):
+        map_file([movie], recipe, out=tmp_path / "t.csv")
+    with pytest.raises(InputError, match="one file"):
+        map_file([movie, movie], recipe, out=tmp_path / "t.zarr")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_map_of_every_frame(movie: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(overrides=["symmetry.window=40", "symmetry.step=16", "symmetry.passes=2"])
+    group = zarr.open_group(map_file([movie], recipe, out=tmp_path / "s.zarr"), mode="r")
+    assert group["p_noise"].shape == (5, 3, 3) and group["std_noise"].shape == (5, 3, 3)
+    assert group.attrs["origin"] == [19.5, 19.5] and group.attrs["step"] == [16, 16]
+    assert np.isfinite(group["p_noise"][:]).all()

@@ -1,0 +1,44 @@
+"""What is settled before the first frame."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from atomreel.core.recipe import load_recipe
+from atomreel.pipeline.source import open_source
+from atomreel.pipeline.survey import BLOCK, central_block, describe_calibration, describe_plan, plan_run
+
+
+def test_a_lattice_is_surveyed_alike_every_time(movie: Path) -> None:
+    recipe = load_recipe(overrides=["calibrate.material=graphene", "run.preview=3"])
+    plan, again = (plan_run(open_source(movie, recipe.input), recipe) for _ in range(2))
+    assert describe_plan(plan) == describe_plan(again) and plan.preview == (0, 2, 4)
+    assert plan.reference is not None and plan.reference.a == pytest.approx(9, abs=0.2) == plan.spacing
+    assert plan.window >= 36 and plan.window <= 72 and plan.step >= 1 and plan.strain_step >= 1
+    assert plan.calibration is not None and plan.pixel == plan.calibration.pixel
+    about = describe_calibration(plan, plan.calibration)
+    assert about["material"] == "graphene" and "pixel_before" not in about
+    assert plan.pixel[0] == pytest.approx(2.46 / 9, rel=0.03)
+
+
+def test_given_windows_win(movie: Path) -> None:
+    recipe = load_recipe(overrides=["symmetry.window=32", "symmetry.step=8"])
+    plan = plan_run(open_source(movie, recipe.input), recipe)
+    assert (plan.window, plan.step) == (32, 8)
+
+
+def test_without_a_lattice_calibration_is_a_warning(tmp_path: Path) -> None:
+    np.save(tmp_path / "flat.npy", np.full((64, 64), 5.0, np.float32))
+    recipe = load_recipe(overrides=["calibrate.material=graphene"])
+    plan = plan_run(open_source(tmp_path / "flat.npy", recipe.input), recipe)
+    assert plan.reference is None and plan.calibration is None and plan.cell is None
+    assert any("could not calibrate" in text for text in plan.warnings) and plan.spacing > 0
+
+
+def test_of_very_large_frames_the_middle_is_surveyed(tmp_path: Path) -> None:
+    np.save(tmp_path / "wide.npy", np.zeros((20, 3 * BLOCK), np.uint8))
+    movie = open_source(tmp_path / "wide.npy", load_recipe().input).movie
+    assert central_block(movie).shape == (20, BLOCK) and central_block(movie)[0].shape == (20, BLOCK)
