@@ -104,23 +104,20 @@ class Surveyor(nn.Module):
     (N, features) → (N, 3): log2 of the column spacing [px], log of its scale, bright logit.
     """
 
+    mean: Tensor
+    scale: Tensor
+
     def __init__(self, features: int) -> None:
         super().__init__()
-        self.norm = nn.BatchNorm1d(features, affine=False, momentum=0.02)
+        self.register_buffer("mean", torch.zeros(features))
+        self.register_buffer("scale", torch.ones(features))
         self.read = nn.Sequential(
-            nn.Hardtanh(-5.0, 5.0),
-            nn.Dropout(0.1),
-            nn.Linear(features, 128),
-            nn.ReLU(),
-            nn.Dropout(0.1),
-            nn.Linear(128, 3),
+            nn.Dropout(0.2), nn.Linear(features, 96), nn.ReLU(), nn.Dropout(0.2), nn.Linear(96, 3)
         )
 
     def forward(self, features: Tensor) -> Tensor:
-        if self.training:
-            with torch.no_grad():
-                self.norm.train()(features)  # learns the statistics; a batch of its own is too small to use
-        scale, spread, bright = self.read(self.norm.eval()(features)).float().unbind(1)
+        standard = ((features - self.mean) / self.scale).clamp(-6.0, 6.0)
+        scale, spread, bright = self.read(standard).unbind(1)
         return torch.stack([3.0 + scale, spread.clamp(-4.0, 2.0), bright], 1)
 
 
@@ -151,22 +148,19 @@ class ColumnFinder(nn.Module):
         self.columns = UNet(width)
         self.surveyor = Surveyor(4 * (4 * width + 2 * width + width + 2) + 2 * RINGS)
 
-    def forward(self, patches: Tensor, crops: Tensor) -> tuple[Tensor, Tensor]:
-        return self.map_columns(patches), self.survey(crops)
-
-    def map_columns(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         """Bright columns 5–14 px apart → logits (N, 1, Y, X) of "a column is here"."""
         return self.columns(local_normalise(images))
 
     def survey(self, crops: Tensor) -> Tensor:
-        """Crops of any scale and contrast → (N, 3), see Surveyor. The U-Net learns nothing from them."""
-        learning = self.columns.training
-        self.columns.eval()
-        with torch.no_grad():
-            crops = local_normalise(crops)
-            seen = [self.columns.summary(crops), self.columns.summary(-crops), spectral_rings(crops)]
-        self.columns.train(learning)
-        return self.surveyor(torch.cat([part.float() for part in seen], 1))
+        """Crops of any scale and contrast → (N, 3), see Surveyor."""
+        return self.surveyor(self.survey_features(crops))
+
+    def survey_features(self, crops: Tensor) -> Tensor:
+        """(N, features) float32 that the Surveyor reads."""
+        crops = local_normalise(crops)
+        seen = [self.columns.summary(crops), self.columns.summary(-crops), spectral_rings(crops)]
+        return torch.cat([part.float() for part in seen], 1)
 
 
 def _plain(images: Tensor) -> Tensor:

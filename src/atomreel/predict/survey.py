@@ -10,21 +10,32 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.spatial import cKDTree
 
 from atomreel.core.errors import InputError
 from atomreel.core.image import Image, Movie
-from atomreel.nets.columns import ColumnFinder
+from atomreel.nets.columns import STRIDE, ColumnFinder
 from atomreel.predict.model import load_model
 from atomreel.prepare.scale import spectral_spacing, zoom_image, zoomed_shape
+from atomreel.tasks.columns import find_peaks
+from atomreel.tasks.survey import CROP
 
 FloatArray = npt.NDArray[np.float32]
 TARGET = 8.0  # spacing that the column network is given [px]; it knows 5–14
 DEFAULT_SPACING = 10.0  # assumed where an image shows neither lattice nor columns [px]
-CROP = 128  # side of a piece [px of the zoomed image], as trained
-ZOOMS = (1.0, 0.5, 0.25, 2.0)
+ZOOMS = (1.0, 0.5, 0.25)  # looked at first
+ZOOM_LIMITS = (1 / 32, 3.0)
+ROUNDS = 2  # of looking again at the zoom that suits the spacing found
+SMALLEST = 48  # px: pieces under this show too little
+CLEAR = 0.99  # odds above which the contrast is settled
+HONEYCOMB = 8.0  # to one: prior odds of a honeycomb against the triangular lattice of its holes
+LINES = 1.6  # line noise above which an image was scanned, by STM or STEM
+SCANNED = (
+    5.0  # to one: prior odds of bright columns there, beside what the network says (ABF shows dark ones)
+)
 FRAMES = 3  # that are looked at
-CROPS = 9  # per zoom and frame
-UNSURE = 0.35  # σ of log2 spacing above which nothing is known
+UNSURE = 0.4  # spread of log2 spacing above which a warning is due
+LOST = 0.8  # above which nothing is known, unless the spectrum shows a lattice
 NO_LATTICE = 6.0  # strength of the strongest spectral spot below which an image has no lattice
 
 
@@ -64,25 +75,28 @@ def survey_columns(
         raise InputError(f"spacing {spacing!r}: it must be a positive number of px")
     frames = list(_frames(movie))
     net = cast(ColumnFinder, load_model(model)[0])
-    votes = np.concatenate([_votes(net, frame, zoom) for frame in frames for zoom in ZOOMS])
-    found, spread, source = spacing, 0.0, "given"
-    warnings: list[str] = []
-    if found is None:
-        found, spread = vote(votes)
-        source = "image"
+    found, spread, votes = _look(net, frames, spacing)
+    source, warnings = "given" if spacing is not None else "image", []
+    if spacing is None and spread > UNSURE:
         lattice = max(spectral_spacing(_central(frame)).strength for frame in frames)
-        if spread > UNSURE and lattice < NO_LATTICE:
+        if lattice < NO_LATTICE and spread > LOST:
             found, source = DEFAULT_SPACING, "default"
             warnings.append(
                 f"neither a lattice nor columns set the scale; {DEFAULT_SPACING:g} px between columns is assumed "
                 "(set columns.spacing_px if you know it)"
             )
-        elif spread > UNSURE:
+        else:
             warnings.append(
                 f"the distance between columns is uncertain: {found:.3g} px, give or take a factor {2**spread:.2f} "
                 "(set columns.spacing_px if you know it)"
             )
-    p_bright = _odds(votes, found)
+    p_bright = odds(votes)
+    if contrast == "auto" and 1 - CLEAR < p_bright < CLEAR:
+        if max(line_noise(_central(frame)) for frame in frames) > LINES:
+            ratio = SCANNED * p_bright / (1 - p_bright)
+            p_bright = ratio / (1 + ratio)
+        else:
+            p_bright, found = _either_reading(net, frames, p_bright, found)
     bright = p_bright >= 0.5 if contrast == "auto" else contrast == "bright"
     if contrast == "auto" and 0.1 < p_bright < 0.9:
         other = "dark" if bright else "bright"
@@ -90,12 +104,81 @@ def survey_columns(
             f"columns are taken as {'bright' if bright else 'dark'}, but {other} is possible: the odds of bright "
             f"are {p_bright:.2f} (set columns.contrast if you know it)"
         )
-    zoom = float(np.clip(TARGET / found, 1 / 32, 4.0))
+    zoom = float(np.clip(TARGET / found, *ZOOM_LIMITS))
     return Survey(zoom, bool(bright), p_bright, float(found), source, str(model), tuple(warnings))
 
 
+def _look(
+    net: ColumnFinder, frames: list[npt.NDArray[np.generic]], spacing: float | None
+) -> tuple[float, float, npt.NDArray[np.float64]]:
+    """Spacing [px], spread of its log2, and the votes at the zoom that suits it: first at fixed zooms, then there."""
+    if spacing is not None:
+        return spacing, 0.0, _votes(net, frames, float(np.clip(TARGET / spacing, *ZOOM_LIMITS)))
+    coarse = np.concatenate([_votes(net, frames, zoom) for zoom in ZOOMS])
+    found, spread = vote(coarse)
+    near = coarse
+    for _ in range(ROUNDS):
+        zoom = float(np.clip(TARGET / found, *ZOOM_LIMITS))
+        near = _votes(net, frames, zoom)
+        before, (found, spread) = found, vote(np.concatenate([coarse, near, near]))
+        if abs(np.log2(found / before)) < 0.3:
+            break
+    return found, spread, near if len(near) else coarse
+
+
+def _either_reading(
+    net: ColumnFinder, frames: list[npt.NDArray[np.generic]], p_bright: float, spacing: float
+) -> tuple[float, float]:
+    """Odds and spacing when one reading of the contrast is a honeycomb and the other the lattice of its holes.
+
+    A honeycomb has twice as many columns, √3 nearer. Two-dimensional crystals (graphene, BN, MoS₂ …) are honeycombs far
+    more often than one-column triangular lattices, so that reading's odds are multiplied by HONEYCOMB.
+    """
+    zoom = float(np.clip(1.15 * TARGET / spacing, *ZOOM_LIMITS))
+    pieces = [torch.from_numpy(p)[None, None] for frame in frames for p in _pieces(frame, zoom)]
+    bright, dark = (_count(net, [sign * p for p in pieces]) for sign in (1, -1))
+    dense, sparse = (bright, dark) if bright[0] > dark[0] else (dark, bright)
+    if sparse[0] < 10 or dense[2] != 3 or not 0.5 < dense[1] / sparse[1] < 0.66:
+        return p_bright, spacing
+    factor = HONEYCOMB if dense is bright else 1 / HONEYCOMB
+    ratio = factor * p_bright / (1 - p_bright)
+    chosen = bright if ratio > 1 else dark
+    return ratio / (1 + ratio), chosen[1] / zoom
+
+
+def line_noise(frame: npt.NDArray[np.floating]) -> float:
+    """How much noisier means of rows are than means of columns: about 1, above where an image was scanned line by line.
+
+    Third differences, so that lattices and shading do not count.
+    """
+    level = []
+    for axis in (0, 1):
+        third = np.diff(np.nan_to_num(frame.astype(float)), n=3, axis=axis)
+        if third.size < 64:
+            return 1.0
+        alone = third.std() / np.sqrt(third.shape[1 - axis])
+        level.append(float(np.median(np.abs(third.mean(axis=1 - axis)))) / max(alone, 1e-12))
+    return level[0] / max(level[1], 1e-12) if level[0] > 0 else 1.0
+
+
+def _count(net: ColumnFinder, pieces: list[torch.Tensor]) -> tuple[int, float, float]:
+    """Columns that the network sees, median distance of neighbours [px of the pieces], and how many are that near (≤ 4)."""
+    near: list[npt.NDArray[np.float64]] = [np.zeros((0, 4))]
+    with torch.no_grad():
+        for piece in pieces:
+            at, logit, _ = find_peaks(net(piece)[0, 0].numpy())
+            at = at[logit > -1]
+            if len(at) > 4:
+                near.append(cKDTree(at).query(at, k=5)[0][:, 1:])
+    distance = np.concatenate(near)
+    if not len(distance):
+        return 0, np.nan, np.nan
+    first = float(np.median(distance[:, 0]))
+    return len(distance), first, float(np.median((distance < 1.4 * first).sum(1)))
+
+
 def vote(votes: npt.NDArray[np.float64]) -> tuple[float, float]:
-    """(N, 4) votes (log2 spacing, its scale, bright logit, zoom) → the most likely spacing [px] and the spread of log2.
+    """(N, 3) votes (log2 spacing, its scale, bright logit) → the most likely spacing [px] and the spread of log2.
 
     The likelihood is a mixture of Laplace densities, so votes that are lost do not pull.
     """
@@ -113,40 +196,46 @@ def vote(votes: npt.NDArray[np.float64]) -> tuple[float, float]:
     return float(2**best), spread if inside > 0.4 else 1.0
 
 
-def _odds(votes: npt.NDArray[np.float64], spacing: float) -> float:
-    """Probability that columns are bright, from the pieces in which the spacing lies where the network is at home."""
+def odds(votes: npt.NDArray[np.float64]) -> float:
+    """Probability that columns are bright: the mean logit of pieces, those that are sure of their scale first."""
     if not len(votes):
         return 0.5
-    inside = spacing * votes[:, 3]
-    use = (inside > 4) & (inside < 26)
-    use = use if use.any() else np.ones(len(votes), dtype=bool)
-    weight = 1 / (0.05 + votes[use, 1])
-    logit = float((votes[use, 2] * weight).sum() / weight.sum())
+    weight = 1 / (0.05 + votes[:, 1])
+    logit = float((votes[:, 2] * weight).sum() / weight.sum())
     return float(1 / (1 + np.exp(-np.clip(logit, -30, 30))))
 
 
-def _votes(net: ColumnFinder, frame: npt.NDArray[np.generic], zoom: float) -> npt.NDArray[np.float64]:
-    """(N, 4): log2 spacing in px of the image, its scale, bright logit and zoom, of every piece at this zoom."""
-    pieces = [p for p in _pieces(frame, zoom) if np.ptp(p) > 0]
+def _votes(net: ColumnFinder, frames: list[npt.NDArray[np.generic]], zoom: float) -> npt.NDArray[np.float64]:
+    """(N, 3): log2 spacing in px of the image, its scale and bright logit, of every piece at this zoom."""
+    pieces = [p for frame in frames for p in _pieces(frame, zoom) if np.ptp(p) > 0]
     if not pieces:
-        return np.zeros((0, 4))
+        return np.zeros((0, 3))
     with torch.no_grad():
-        told = net.survey(torch.from_numpy(np.stack(pieces)[:, None])).double().numpy()
-    log2_spacing = told[:, 0] - np.log2(zoom)
-    return np.stack([log2_spacing, np.exp(told[:, 1]), told[:, 2], np.full(len(told), zoom)], 1)
+        told = [net.survey(torch.from_numpy(p)[None, None])[0].double().numpy() for p in pieces]
+    log2_spacing, log_scale, bright = np.array(told).T
+    return np.stack([log2_spacing - np.log2(zoom), np.exp(log_scale), bright], 1)
 
 
 def _pieces(frame: npt.NDArray[np.generic], zoom: float) -> Iterator[FloatArray]:
-    """Up to CROPS pieces on a regular grid; none when the zoomed image is too small to show a lattice."""
+    """Up to four pieces, evenly spread; none when the zoomed image is too small to show a lattice."""
     shape = zoomed_shape((frame.shape[0], frame.shape[1]), zoom)
-    if min(shape) < 48 or (zoom > 1 and min(frame.shape) > 4 * CROP):
+    if min(shape) < SMALLEST:
         return
-    side = [min(CROP, n // 16 * 16) for n in shape]
-    count = [min(int(np.sqrt(CROPS)), -(-n // s)) for n, s in zip(shape, side, strict=True)]
-    for y in np.linspace(0, shape[0] - side[0], count[0]).astype(int):
-        for x in np.linspace(0, shape[1] - side[1], count[1]).astype(int):
-            rows, cols = (int(y), int(y) + side[0]), (int(x), int(x) + side[1])
-            yield zoom_image(frame, zoom, rows=rows, cols=cols)
+    side = [min(CROP, n // STRIDE * STRIDE) for n in shape]
+    starts = []
+    for n, s in zip(shape, side, strict=True):
+        count = 1 if n < 1.3 * s else 2
+        rest = n - count * s
+        # four pieces of a large image stand in the middle of its quarters
+        starts.append(
+            [
+                round(rest * (2 * i + 1) / (2 * count)) + i * s if rest > 0 else i * (n - s)
+                for i in range(count)
+            ]
+        )
+    for y in starts[0]:
+        for x in starts[1]:
+            yield zoom_image(frame, zoom, rows=(y, y + side[0]), cols=(x, x + side[1]))
 
 
 def _frames(movie: Movie | Image | npt.ArrayLike) -> Iterator[npt.NDArray[np.generic]]:

@@ -1,0 +1,92 @@
+"""Teaching the surveyor: which scale and contrast does a crop have, given what the trained U-Net makes of it?
+
+The U-Net stays as it is, so its features are computed once and read many times.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.nn import functional as F
+
+from atomreel.nets.columns import ColumnFinder
+from atomreel.tasks.spoil import cut, spoil, turn
+from atomreel.tasks.task import Arrays
+
+SURVEYED = (3.0, 30.0)  # column spacings that the surveyor tells apart [px]
+CROP = 128  # side of a crop [px]
+CROPS = 4  # of each image, at scales of their own
+DARK = 0.1  # share of crops whose contrast is turned round, beside those that are dark anyway
+EPOCHS, BATCH, RATE, DECAY = 60, 64, 1.5e-3, 0.02
+
+
+@dataclass(frozen=True)
+class Piece:
+    """crop: (CROP, CROP). log2_spacing: of its columns [px]. bright: contrast."""
+
+    crop: npt.NDArray[np.float32]
+    log2_spacing: float
+    bright: bool
+
+
+def survey_pieces(
+    sample: Callable[[np.random.Generator], Arrays], *, seed: int, examples: int
+) -> Iterator[Piece]:
+    """CROPS pieces of each simulated image, turned, spoilt and zoomed at random."""
+    for i in range(examples):
+        rng = np.random.default_rng([seed, 2, i])
+        example = sample(rng)
+        spacing, bright = float(example["facts"][0]), bool(example["facts"][1])
+        for _ in range(CROPS):
+            image, _ = turn(example["image"].astype(np.float32), example["columns"], rng)
+            image = spoil(image, rng)
+            sign = -1.0 if rng.random() < DARK else 1.0
+            crop, zoom, _ = cut(image, CROP, spacing, SURVEYED, rng)
+            yield Piece(
+                (sign * crop).astype(np.float32), float(np.log2(zoom * spacing)), bright == (sign > 0)
+            )
+
+
+def batched(pieces: Iterator[Piece], size: int) -> Iterator[list[Piece]]:
+    """Lists of `size` pieces, the last one shorter."""
+    while some := list(islice(pieces, size)):
+        yield some
+
+
+def fit_surveyor(net: ColumnFinder, pieces: Iterator[Piece], *, seed: int) -> None:
+    """Sets the weights of `net.surveyor` in place: likelihood of a Laplace density of log2 spacing, odds of bright."""
+    features, truth = [], []
+    with torch.no_grad():
+        for some in batched(pieces, BATCH):
+            crops = torch.from_numpy(np.stack([piece.crop for piece in some])[:, None])
+            features.append(net.eval().survey_features(crops))
+            truth += [(piece.log2_spacing, float(piece.bright)) for piece in some]
+    x, (spacing, bright) = torch.cat(features), torch.tensor(truth).unbind(1)
+    reader = net.surveyor
+    reader.mean.copy_(x.mean(0))
+    reader.scale.copy_(x.std(0) + 1e-3)
+    order = torch.Generator().manual_seed(seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.random.default_generator.manual_seed(seed)
+        for layer in reader.read:
+            if isinstance(layer, torch.nn.Linear):
+                layer.reset_parameters()
+        reader.train().requires_grad_(True)
+        optimiser = torch.optim.AdamW(reader.parameters(), lr=RATE, weight_decay=DECAY)
+        fading = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, EPOCHS)
+        for _ in range(EPOCHS):
+            for part in torch.randperm(len(x), generator=order).split(BATCH):
+                told = reader(x[part])
+                miss = F.smooth_l1_loss(told[:, 0], spacing[part], reduction="none", beta=0.2)
+                loss = (told[:, 1] + miss * torch.exp(-told[:, 1])).mean()
+                loss = loss + F.binary_cross_entropy_with_logits(told[:, 2], bright[part])
+                optimiser.zero_grad()
+                loss.backward()
+                optimiser.step()
+            fading.step()
+    net.eval().requires_grad_(False)

@@ -1,0 +1,195 @@
+"""Columns of crystals that a generator of its own makes: found, placed, scored as a probability, whatever the tile."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from scipy import ndimage
+from scipy.spatial import cKDTree
+
+from atomreel.core.errors import InputError
+from atomreel.core.tables import SCHEMAS
+from atomreel.predict.columns import detect, find_columns, survey_columns
+from atomreel.predict.model import load_model
+
+# cell vectors (y, x) and basis with brightness, nearest distance about 1
+CELLS = {
+    "honeycomb": ([[0, 1.732], [1.5, 0.866]], [(0, 0, 1.0), (1 / 3, 1 / 3, 1.0)]),
+    "square": ([[0, 1], [1, 0]], [(0, 0, 1.0)]),
+    "two species": ([[0, 1.732], [1.5, 0.866]], [(0, 0, 1.0), (1 / 3, 1 / 3, 0.4)]),
+    "dumbbells": ([[0, 4.0], [2.83, 0]], [(0, 0, 1.0), (0, 0.25, 0.9), (0.5, 0.5, 1.0), (0.5, 0.75, 0.9)]),
+    "oblique": ([[0, 1], [1.2, 0.35]], [(0, 0, 1.0)]),
+}
+
+
+@dataclass(frozen=True)
+class Scene:
+    image: np.ndarray
+    columns: np.ndarray
+    spacing: float
+
+
+def scene(
+    seed: int, cell: str, *, spacing: float, counts: float, dark: bool = False, side: int = 256
+) -> Scene:
+    """Gaussian columns on a rotated lattice with 2 % vacancies and Poisson noise; `counts` per bright column.
+
+    dark: columns are dips of a fifth in an even field, as in HRTEM, with the same signal-to-noise ratio.
+    """
+    rng = np.random.default_rng([seed, 99])
+    vectors, basis = np.array(CELLS[cell][0], dtype=float), CELLS[cell][1]
+    turn = rng.uniform(0, np.pi)
+    vectors = spacing * vectors @ [[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]]
+    n = int(1.6 * side / spacing) + 3
+    index = np.stack(np.meshgrid(np.arange(-n, n), np.arange(-n, n)), -1).reshape(-1, 2)
+    at = np.concatenate([(index + b[:2]) @ vectors for b in basis]) + side / 2 + rng.uniform(0, spacing, 2)
+    weight = np.repeat([b[2] for b in basis], len(index))
+    keep = np.all((at > -spacing) & (at < side + spacing), axis=1) & (rng.random(len(at)) > 0.02)
+    at, weight = at[keep] + rng.normal(0, 0.02 * spacing, (keep.sum(), 2)), weight[keep]
+    width = 0.24 * spacing
+    # delta functions shared out bilinearly over an oversampled grid, then blurred
+    fine, pad = 4, int(2 * spacing)
+    grid = np.zeros((fine * (side + 2 * pad),) * 2)
+    cell_at = np.rint((at + pad + 0.5) * fine - 0.5).astype(int)
+    np.add.at(grid, (cell_at[:, 0], cell_at[:, 1]), weight)
+    clean = ndimage.gaussian_filter(grid, width * fine, truncate=5)
+    clean = clean.reshape(side + 2 * pad, fine, side + 2 * pad, fine).sum((1, 3))[pad:-pad, pad:-pad]
+    at = (cell_at + 0.5) / fine - 0.5 - pad  # where they were put, to the fine grid
+    if dark:
+        peak = 1 / (2 * np.pi * width**2)
+        level = 25 * counts * peak
+        expected = level * (1 - 0.2 * clean / peak)
+    else:
+        expected = counts * (clean + 0.05 / (2 * np.pi * width**2))
+    inside = np.all((at > -0.5) & (at < side - 0.5), axis=1)
+    return Scene(rng.poisson(np.maximum(expected, 0)).astype(np.float32), at[inside], spacing)
+
+
+def rates(true: Scene, table: object) -> tuple[int, int, int, np.ndarray]:
+    """Hits, false ones and misses away from the border, and distances of the hits."""
+    found = table[["y", "x"]].to_numpy()  # type: ignore[index]
+    side, edge = true.image.shape[0], 0.6 * true.spacing
+    inner = [np.all((p > edge) & (p < side - 1 - edge), axis=1) for p in (true.columns, found)]
+    near, _ = cKDTree(found).query(true.columns)
+    back, _ = cKDTree(true.columns).query(found)
+    hit, right = near < 0.25 * true.spacing, back < 0.25 * true.spacing
+    return (
+        int((hit & inner[0]).sum()),
+        int((~right & inner[1]).sum()),
+        int((~hit & inner[0]).sum()),
+        near[hit & inner[0]],
+    )
+
+
+@pytest.mark.parametrize(
+    ("cell", "spacing", "counts", "dark"),
+    [
+        ("honeycomb", 8.0, 60, False),
+        ("honeycomb", 12.0, 400, True),
+        ("square", 24.0, 60, False),
+        ("two species", 14.0, 300, False),
+        ("dumbbells", 10.0, 600, False),
+        ("oblique", 6.0, 400, False),
+    ],
+)
+def test_columns_are_found_at_unknown_scale_and_contrast(
+    cell: str, spacing: float, counts: float, dark: bool
+) -> None:
+    made = scene(1, cell, spacing=spacing, counts=counts, dark=dark)
+    found = find_columns(made.image)
+    hits, false, missed, distance = rates(made, found.table)
+    assert found.survey.bright != dark
+    assert 2 * hits / (2 * hits + false + missed) > 0.97
+    assert np.median(distance) < 0.1 * spacing
+    required = {name for name, column in SCHEMAS["atoms"].items() if column.required} - {"frame"}
+    assert required <= set(found.table)
+    assert found.table.score.between(0, 1).all()
+    assert found.table.domain.between(0, 1).all()
+    assert (found.table[["y_err", "x_err"]] > 0).all(axis=None)
+
+
+def test_a_score_is_a_probability() -> None:
+    """Scores of all candidates, low ones too, over images at the limit: their mean is the share that is right."""
+    score, right = [], []
+    for seed in range(4):
+        made = scene(seed, ("honeycomb", "two species")[seed % 2], spacing=9.0, counts=14)
+        table = find_columns(made.image, threshold=0.02, refine=False, spacing=9.0, contrast="bright").table
+        at = table[["y", "x"]].to_numpy()
+        inner = np.all((at > 6) & (at < 249), axis=1)
+        distance, _ = cKDTree(made.columns).query(at[inner])
+        score.append(table.score.to_numpy()[inner])
+        right.append(distance < 0.25 * made.spacing)
+    all_scores, all_right = np.concatenate(score), np.concatenate(right)
+    assert all_scores.std() > 0.2
+    assert abs(all_scores.mean() - all_right.mean()) < 0.12
+    sure, unsure = all_scores > 0.8, all_scores < 0.3
+    assert all_right[sure].mean() > 0.8 > 0.45 > all_right[unsure].mean()
+
+
+def test_the_tile_does_not_matter() -> None:
+    made = scene(3, "honeycomb", spacing=9.0, counts=60, side=400)
+    survey = survey_columns(made.image)
+    one, two = (find_columns(made.image, survey=survey, refine=False, tile=t).table for t in (4096, 128))
+    assert len(one) == len(two)
+    assert np.abs(one[["y", "x"]] - two[["y", "x"]]).max(axis=None) < 1e-2
+    assert np.abs(one.score - two.score).max() < 1e-3
+
+
+def test_the_same_image_gives_the_same_table() -> None:
+    made = scene(4, "square", spacing=10.0, counts=40)
+    one, two = (find_columns(made.image) for _ in range(2))
+    assert one.table.equals(two.table)
+    assert one.survey == two.survey
+
+
+def test_the_image_is_not_changed_and_gain_does_not_matter() -> None:
+    made = scene(5, "honeycomb", spacing=9.0, counts=100)
+    before = made.image.copy()
+    survey = survey_columns(made.image)
+    plain = find_columns(made.image, survey=survey, refine=False).table
+    scaled = find_columns(1000 + 37 * made.image, survey=survey, refine=False).table
+    assert np.array_equal(made.image, before)
+    assert len(plain) == len(scaled)
+
+
+def test_detection_reads_lazily() -> None:
+    class Lazy:
+        shape = (512, 512)
+        data = scene(6, "square", spacing=10.0, counts=80, side=512).image
+        largest = 0
+
+        def __getitem__(self, key: tuple[slice, slice]) -> np.ndarray:
+            piece = self.data[key]
+            Lazy.largest = max(Lazy.largest, piece.size)
+            return piece
+
+    net, _ = load_model("columns")
+    survey = survey_columns(Lazy.data)
+    position, _ = detect(Lazy(), net, survey=survey, tile=64)  # type: ignore[arg-type]
+    assert len(position) > 2000
+    assert Lazy.largest < 512 * 512 * 0.9
+
+
+def test_noise_is_warned_about_and_scored_low(rng: np.random.Generator) -> None:
+    noise = rng.poisson(2.0, (256, 256)).astype(np.float32)
+    found = find_columns(noise, refine=False)
+    assert found.warnings
+    assert found.table.score.median() < 0.65
+    assert found.table.domain.median() < 0.45
+    sure = find_columns(noise, refine=False, threshold=0.9).table
+    assert len(sure) < 5
+
+
+@pytest.mark.parametrize("shape", [(1, 100), (3, 3, 3)])
+def test_what_is_no_image_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(InputError, match="shape"):
+        find_columns(np.zeros(shape))
+
+
+@pytest.mark.parametrize("image", [np.zeros((40, 50)), np.full((64, 64), np.nan), np.eye(2)])
+def test_empty_images_give_empty_tables(image: np.ndarray) -> None:
+    found = find_columns(image)
+    assert len(found.table) == 0
+    assert {"y", "x", "y_err", "x_err", "score"} <= set(found.table)
