@@ -33,6 +33,7 @@ PRIOR = {
 HOLE = 4  # neighbouring empty sites that are a hole or an edge and no longer point defects
 BORDER = 0.8  # of the nearest-site distance: sites nearer to the border of the field are not judged
 OVERLOOKED = 0.002  # columns that a finder misses for no visible reason
+COMMON = 0.1  # share of a site's places above which empty ones are no point defects
 CUT = 0.5  # of the nearest-site distance: a column nearer to the border has lost some of its light
 _COLUMNS = ("y", "x", "y_err", "x_err", "kind", "score", "site", "grain", "ratio")
 
@@ -80,7 +81,8 @@ def find_defects(
     frames (Y, X) by number: then the pixels of an empty site tell a vacancy from a column that was overlooked
     (bright: columns are brighter than the gaps). threshold: least posterior probability reported. prior: expected share of defects of each sort.
     Returns a `defects` table; besides, grain, and ratio: brightness over that of the site's population nearby.
-    Empty sites in groups of four or more are a hole or an edge, and no defects.
+    Empty sites in groups of four or more are a hole or an edge, and no defects; nor are
+    those of a site that is empty in more than a tenth of its places.
     """
     unknown = set(prior) - set(PRIOR)
     if unknown or not all(0 < share < 1 for share in prior.values()):
@@ -212,6 +214,10 @@ def _vacancies(
             look = emptiness(evidence.image, where[own], filled, spacing=spacing, bright=evidence.bright)
             log_odds[own] = look + shared_odds(look, start=float(log_odds[own][0]))
     score = expit(log_odds)
+    # Where a tenth of a site is missing, the cell is wrong or the site is partly filled: no point defects.
+    sites = len(ground.lattice.sites)
+    share = np.bincount(site, score, sites) / np.maximum(np.bincount(ground.sites, minlength=sites), 1)
+    score = np.where(share[site] > COMMON, 0.0, score)
     return _table(
         where, ground.error, [names.vacancy[s] for s in site], score, empty, ground.grain, ratio=0.0
     )

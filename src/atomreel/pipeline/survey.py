@@ -24,6 +24,7 @@ from atomreel.prepare.clean import clean_frame
 
 BLOCK = 2048  # px; of a frame larger than twice this only the central block is surveyed
 POOLED = 2000  # most columns that intensity classes are learned from
+DENSE, CROWD = 0.35, 100  # columns per squared spacing, and in all, that look like a crystal or like texture
 STRAIN_GRID = 128  # most points of a strain map along a side
 GRID = 24  # most windows along a side, unless a step is asked for
 
@@ -112,6 +113,11 @@ def plan_run(source: Source, recipe: Recipe) -> Plan:
     movie = source.movie
     warnings = [*columns.warnings, *check(recipe.symmetry.model, movie)]
     reference, sample = _best_lattice(columns.samples, central_block(movie).shape, recipe)
+    if reference is None and _fills_the_field(columns, central_block(movie).shape):
+        warnings.append(
+            "columns fill the field as in a crystal, yet no lattice explains them: noise or texture was probably "
+            "taken for columns (set columns.spacing_px to their true distance, or input.roi)"
+        )
     calibration = None
     if recipe.calibrate.material is not None:
         known = load_material(recipe.calibrate.material)
@@ -159,6 +165,15 @@ def _best_lattice(
             if explained > best[0]:
                 best = (explained, lattice, sample)
     return best[1], best[2]
+
+
+def _fills_the_field(columns: ColumnPlan, shape: tuple[int, int]) -> bool:
+    """Whether columns stand as densely as in a crystal of their own spacing."""
+    dense = [
+        len(table) * columns.survey.spacing_px**2 / (shape[0] * shape[1]) > DENSE and len(table) > CROWD
+        for table in columns.samples
+    ]
+    return sum(dense) > len(dense) / 2
 
 
 def _species(tables: tuple[pd.DataFrame, ...], recipe: Recipe) -> SpeciesModel | None:
