@@ -220,7 +220,7 @@ def match(
 
 
 def calibrate(found: list[dict[str, Any]]) -> dict[str, Any]:
-    """Logit → probability that the column is right, monotone; and the score of at least a half with the best pooled F1."""
+    """Logit → probability that the column is right, monotone; and the score from 0.45 on with the best pooled F1."""
     logit = np.concatenate([f["logit"] for f in found])
     right = np.concatenate([f["right"] for f in found]).astype(float)
     missed = sum(f["missed"] for f in found)
@@ -237,7 +237,7 @@ def calibrate(found: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "logit": [round(float(v), 3) for v in centre],
         "score": [round(float(v), 4) for v in rate],
-        "threshold": round(float(np.clip(best, 0.5, 0.8)), 3),
+        "threshold": round(float(np.clip(best, 0.45, 0.8)), 3),
     }
 
 
