@@ -110,7 +110,13 @@ def start_run(path: Path | str, plan: Mapping[str, Any]) -> tuple[RunFolder, str
         raise RunError(
             f"{run.path}: cannot be created ({error.strerror}); choose another folder with -o"
         ) from error
-    write_json(run.plan, {"format": "atomreel-plan", "version": FORMAT_VERSION, "key": _key(plan), **plan})
+    try:
+        write_json(
+            run.plan, {"format": "atomreel-plan", "version": FORMAT_VERSION, "key": _key(plan), **plan}
+        )
+    except RunError:
+        discard_run(run)
+        raise
     return run, "new"
 
 
