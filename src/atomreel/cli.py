@@ -81,6 +81,7 @@ def find(files: Files, *, out: Table, recipe: RecipeFile = None, set: Sets = [])
 @app.command(epilog="Example: atomreel symmetry a.tif b.tif --whole -o symmetry.csv")
 def symmetry(
     files: Files,
+    *,
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Table (.csv, .parquet) or, for maps, a .zarr Field.")
     ],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -23,6 +25,7 @@ def problem(rng, *, cells=12, spacing=14.0, sigma=2.5, noise=0.1, stripes=0.0):
         near=np.full(len(points), spacing),
         spacing=spacing,
         knots=count_knots(size, 3 * spacing),
+        tall=1.0,
     )
 
 
@@ -47,3 +50,17 @@ def test_stripes_are_noticed(rng, stripes, expected):
     state = fit(given, 2.5)
     assert state.striped is expected
     assert is_striped(look(given, state)) is False
+
+
+def test_columns_of_which_only_the_tail_is_seen_do_not_run_away(rng):
+    """Cut the image 3.2 σ beside a row of columns: their heights stay in proportion, and so does the shape."""
+    whole = problem(rng, sigma=3.2, noise=0.4)
+    cut = int(round(14.0 * 1.5 + 3.2 * 3.2))
+    given = replace(whole, data=whole.data[cut:], seen=whole.seen[cut:], start=whole.start - (cut, 0))
+    given = replace(given, knots=count_knots(given.data.shape, 42.0))
+    given = replace(given, start=given.start[12:], near=given.near[12:])
+    assert (given.start[:12, 0] < -2.5 * 3.2).all()
+    state = fit(given, 2.6)
+    assert state.heights.max() < 4
+    assert state.shape.width == pytest.approx(3.2, rel=0.15)
+    assert np.median(np.hypot(*(state.positions - given.start)[12:].T)) < 1.0

@@ -63,7 +63,7 @@ def test_heat_of_columns_beyond_the_border() -> None:
 def test_matching_gives_each_column_once() -> None:
     true = np.array([[20.0, 20.0], [20.0, 30.0], [40.0, 40.0]])
     found = np.array([[20.4, 20.0], [20.9, 20.1], [20.0, 31.0], [1.0, 1.0], [60.0, 60.0]])
-    right, missed = match(true, found, 8.0, (64, 64))
+    right, missed = match(true, found, spacing=8.0, shape=(64, 64))
     assert right.tolist() == [1, 0, 1, -1, -1]
     assert missed == 1
 

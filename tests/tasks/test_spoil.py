@@ -39,7 +39,7 @@ def test_spoiling_keeps_the_shape_and_the_input(rng: np.random.Generator) -> Non
 @pytest.mark.parametrize(("spacing", "wanted"), [(12.0, (5.0, 14.0)), (60.0, (5.0, 14.0))])
 def test_a_cut_says_its_zoom(spacing: float, wanted: tuple[float, float], rng: np.random.Generator) -> None:
     image = rng.random((256, 256)).astype(np.float32)
-    piece, zoom, (y, x) = cut(image, 128, spacing, wanted, rng)
+    piece, zoom, (y, x) = cut(image, 128, rng, spacing=spacing, wanted=wanted)
     assert piece.shape == (128, 128)
     assert zoom >= 0.5
     assert 0 <= y <= 256 * zoom - 127

@@ -27,7 +27,7 @@ class Dots(ColumnTask):
         return {"image": image.astype(np.float16), "columns": grid.astype(np.float32), "facts": facts}
 
 
-TASK = Dots(patch=32, crop=48, network={"kind": "columns", "width": 8})
+TASK = Dots(patch=32, network={"kind": "columns", "width": 8})
 
 
 def weights(net: torch.nn.Module) -> torch.Tensor:
@@ -62,8 +62,8 @@ def test_schedule_rises_then_falls_to_one_percent() -> None:
 
 def test_unknown_recipe_keys_are_named() -> None:
     with pytest.raises(AtomreelError, match="stpes"):
-        recipe_for(TASK, stpes=3)
-    assert recipe_for(TASK, steps=7, seed=None).steps == 7
+        recipe_for(TASK, {"stpes": 3})
+    assert recipe_for(TASK, {"steps": 7, "seed": None}).steps == 7
 
 
 def test_the_average_follows_weights_and_copies_statistics() -> None:

@@ -19,11 +19,15 @@ ROUNDS = 9
 LEARNING_ROUNDS = 6
 MEDIAN_CHI2 = 0.4549  # of one degree of freedom
 PRIOR = 0.3  # 1σ of the start position, in nearest-neighbour distances
+HEIGHT_PRIOR = 3.0  # 1σ of a height about the median one, in typical heights
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One image to fit: data (Y, X) normalised, peaks upright; seen: 1 where a pixel counts; near: (N,) px."""
+    """One image to fit: data (Y, X) normalised, peaks upright; seen: 1 where a pixel counts; near: (N,) px.
+
+    tall: how high a column typically rises, roughly.
+    """
 
     data: npt.NDArray[np.float32]
     seen: npt.NDArray[np.bool_]
@@ -31,6 +35,7 @@ class Problem:
     near: npt.NDArray[np.float64]
     spacing: float
     knots: tuple[int, int]
+    tall: float
 
 
 @dataclass(frozen=True)
@@ -153,15 +158,21 @@ def _scale(heights: Floats) -> npt.NDArray[np.float32]:
 
 
 def _prior(problem: Problem) -> Floats:
-    """(N, 3, 3): the start is worth a measurement of σ = 0.3 nearest-neighbour distances."""
+    """(N, 3, 3): the start is worth a measurement of σ = 0.3 nearest-neighbour distances, the median
+    height one of σ = 3 typical heights.
+
+    Of a column outside the pixels that count only the tail is seen. Free, its height runs to any number
+    that mends a stray pixel under that tail, and the huge tail then teaches the peak a false shape.
+    """
     out = np.zeros((len(problem.start), 3, 3))
-    out[:, 0, 0] = 1e-6
+    out[:, 0, 0] = (HEIGHT_PRIOR * problem.tall) ** -2.0
     out[:, [1, 2], [1, 2]] = (PRIOR * problem.near[:, None]) ** -2.0
     return out
 
 
 def _away(problem: Problem, state: State) -> Floats:
-    return np.concatenate([np.zeros((len(problem.start), 1)), state.positions - problem.start], axis=1)
+    height = state.heights - np.median(state.heights)
+    return np.concatenate([height[:, None], state.positions - problem.start], axis=1)
 
 
 def _shape_images(state: State, w: Windows, padded: tuple[int, int]) -> npt.NDArray[np.float32]:

@@ -164,18 +164,27 @@ def _problem(data: Floats, start: Floats, bright: bool) -> tuple[Problem, float,
     longest = min(data.shape) / 4
     spacing = float(np.clip(np.median(distance), 2.0, longest))
     near = np.clip(3 * distance, 0.6 * spacing, spacing)
+    upright = np.where(seen, (data - level) / scale, 0).astype(np.float32)
     return (
         Problem(
-            data=np.where(seen, (data - level) / scale, 0).astype(np.float32),
+            data=upright,
             seen=seen,
             start=start.astype(float),
             near=near,
             spacing=spacing,
             knots=count_knots(data.shape, KNOT_STEP * spacing),
+            tall=_typical_height(upright, seen, start),
         ),
         level,
         scale,
     )
+
+
+def _typical_height(upright: Floats, seen: npt.NDArray[np.bool_], start: Floats) -> float:
+    """Median of the image at the columns above its low end; at least its standard deviation, which is 1."""
+    pixel = np.clip(np.rint(start).astype(int), 0, np.array(upright.shape) - 1)
+    at_columns = upright[pixel[:, 0], pixel[:, 1]]
+    return max(1.0, float(np.median(at_columns) - np.quantile(upright[seen], 0.05)))
 
 
 def _binned(problem: Problem, size: int) -> Problem:

@@ -36,13 +36,14 @@ class ZoomAxis:
     last: int
 
 
-def zoom_axis(length: int, zoom: float, start: int, stop: int) -> ZoomAxis:
-    """Weights of zoomed pixels `start`…`stop` from a source of `length` pixels.
+def zoom_axis(length: int, zoom: float, span: tuple[int, int]) -> ZoomAxis:
+    """Weights of zoomed pixels `span` (start, stop) from a source of `length` pixels.
 
     zoom ≤ 1 averages the area that a pixel covers (so that counts add up and nothing aliases);
     zoom > 1 is Keys' cubic convolution (1981, a = −½). A pixel depends on its own number only, so
     any tile of the zoomed image is exactly a cut from the whole.
     """
+    start, stop = span
     centre = from_zoomed(np.arange(start, stop, dtype=float), zoom)
     if zoom <= 1:
         half = 0.5 / zoom
@@ -86,7 +87,7 @@ def zoom_image(
     array = image if hasattr(image, "shape") and hasattr(image, "__getitem__") else np.asarray(image)
     ny, nx = (int(n) for n in array.shape)
     my, mx = zoomed_shape((ny, nx), zoom)
-    y, x = zoom_axis(ny, zoom, *(rows or (0, my))), zoom_axis(nx, zoom, *(cols or (0, mx)))
+    y, x = zoom_axis(ny, zoom, rows or (0, my)), zoom_axis(nx, zoom, cols or (0, mx))
     part = np.asarray(array[y.first : y.last, x.first : x.last], dtype=np.float32)  # type: ignore[index]
     bad = ~np.isfinite(part)
     if bad.any():

@@ -85,7 +85,9 @@ class ColumnTask:
         image, columns = turn(example["image"].astype(np.float32), example["columns"], rng)
         image = spoil(image, rng)
         spacing, bright = float(example["facts"][0]), bool(example["facts"][1])
-        patch, zoom, corner = cut(image if bright else -image, self.patch, spacing, SPACING, rng)
+        patch, zoom, corner = cut(
+            image if bright else -image, self.patch, rng, spacing=spacing, wanted=SPACING
+        )
         heat = draw_heat(to_zoomed(columns.astype(float), zoom) - corner, patch.shape)
         if rng.random() < EMPTY:
             # the same grey values without any order, sharp or grainy: here is nothing to be found
@@ -135,11 +137,11 @@ class ColumnTask:
         zoomed = pad_to_stride(zoom_image(image if bright else -image, zoom))
         with torch.no_grad():
             logits = net(torch.from_numpy(zoomed)[None, None])[0, 0].numpy()
-            crop, scale, _ = cut(image, CROP, spacing, SURVEYED, rng)
+            crop, scale, _ = cut(image, CROP, rng, spacing=spacing, wanted=SURVEYED)
             told = net.survey(torch.from_numpy(crop)[None, None])[0].numpy()  # type: ignore[operator]
         ny, nx = zoomed_shape((image.shape[0], image.shape[1]), zoom)
         peaks, height, _ = find_peaks(logits[:ny, :nx])
-        right, missed = match(to_zoomed(columns, zoom), peaks, zoom * spacing, (ny, nx))
+        right, missed = match(to_zoomed(columns, zoom), peaks, spacing=zoom * spacing, shape=(ny, nx))
         keep = right >= 0
         return {
             "logit": height[keep],
@@ -194,7 +196,11 @@ def find_peaks(logits: FloatArray) -> tuple[npt.NDArray[np.float64], FloatArray,
 
 
 def match(
-    true: npt.NDArray[np.float64], found: npt.NDArray[np.float64], spacing: float, shape: tuple[int, int]
+    true: npt.NDArray[np.float64],
+    found: npt.NDArray[np.float64],
+    *,
+    spacing: float,
+    shape: tuple[int, int],
 ) -> tuple[npt.NDArray[np.int_], int]:
     """For each found column 1 (right), 0 (wrong) or −1 (within half a spacing of the border), and how many are missed.
 

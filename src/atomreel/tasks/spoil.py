@@ -44,7 +44,7 @@ def spoil(image: FloatArray, rng: np.random.Generator) -> FloatArray:
 
 
 def cut(
-    image: FloatArray, side: int, spacing: float, wanted: tuple[float, float], rng: np.random.Generator
+    image: FloatArray, side: int, rng: np.random.Generator, *, spacing: float, wanted: tuple[float, float]
 ) -> tuple[FloatArray, float, tuple[int, int]]:
     """A piece of `side` px, zoomed to a random spacing in the wanted range; its zoom and its corner.
 

@@ -46,7 +46,7 @@ def survey_pieces(
             image, _ = turn(example["image"].astype(np.float32), example["columns"], rng)
             image = spoil(image, rng)
             sign = -1.0 if rng.random() < DARK else 1.0
-            crop, zoom, _ = cut(image, CROP, spacing, SURVEYED, rng)
+            crop, zoom, _ = cut(image, CROP, rng, spacing=spacing, wanted=SURVEYED)
             yield Piece(
                 (sign * crop).astype(np.float32), float(np.log2(zoom * spacing)), bright == (sign > 0)
             )

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,7 @@ class Recipe:
         return Plan(self.first, self.fresh, self.window)
 
 
-def recipe_for(task: Task, **changes: Any) -> Recipe:
+def recipe_for(task: Task, changes: Mapping[str, Any] = MappingProxyType({})) -> Recipe:
     """The task's own recipe, with `changes` that are not None. Raises AtomreelError on an unknown key."""
     values = {**task.recipe, **{k: v for k, v in changes.items() if v is not None}}
     if unknown := set(values) - set(Recipe.__dataclass_fields__):

@@ -45,7 +45,7 @@ def train_model(
     """
     task, changes = _read_recipe(name_or_recipe)
     given = {"steps": steps, "seed": seed, "examples": examples}
-    recipe = recipe_for(task, **{**changes, **{k: v for k, v in given.items() if v is not None}})
+    recipe = recipe_for(task, {**changes, **{k: v for k, v in given.items() if v is not None}})
     folder = Path(out if out is not None else task.name)
     folder.mkdir(parents=True, exist_ok=True)
     net, record = fit(task, recipe, folder, workers=workers, save_every=save_every, device=device)
