@@ -1,4 +1,9 @@
-"""Peak memory of `atomreel run` on 50 and on 5,000 frames of 128²: python benchmarks/bench_memory.py [FRAMES]."""
+"""Peak memory of `atomreel run` on 50 and on 5,000 frames of 128².
+
+    python benchmarks/bench_memory.py [FRAMES] [KEY=VALUE…]
+
+Recipe keys make it quicker, such as columns.refine=false; they are recorded with the result.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +13,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tifffile
@@ -25,7 +31,7 @@ def write_lattice_movie(path: Path, frames: int) -> None:
             file.write(rng.poisson(mean).astype(np.uint16), contiguous=True)
 
 
-def peak_MiB(movie: Path, run: Path) -> tuple[float, float]:
+def peak_MiB(movie: Path, run: Path, *, settings: list[str]) -> tuple[float, float]:
     """Peak resident memory of the run and its seconds. One process per call, so that peaks do not mix."""
     code = (
         "import resource, sys; from atomreel.cli import main; sys.argv = ['atomreel', 'run', *sys.argv[1:]];"
@@ -34,7 +40,10 @@ def peak_MiB(movie: Path, run: Path) -> tuple[float, float]:
     )
     start = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, "-c", code, movie, "-o", run], check=True, capture_output=True, text=True
+        [sys.executable, "-c", code, movie, "-o", run, *(a for s in settings for a in ("--set", s))],
+        check=True,
+        capture_output=True,
+        text=True,
     )
     unit = 1 if sys.platform == "darwin" else 1024
     return int(done.stdout.split()[-1]) * unit / 2**20, time.perf_counter() - start
@@ -42,13 +51,18 @@ def peak_MiB(movie: Path, run: Path) -> tuple[float, float]:
 
 def main() -> None:
     frames = int(sys.argv[1]) if len(sys.argv) > 1 else 5000
-    result = {}
+    settings = sys.argv[2:]
+    result: dict[str, Any] = {"settings": settings}
     with tempfile.TemporaryDirectory() as home:
         for count in (50, frames):
             movie = Path(home) / f"{count}.tif"
             write_lattice_movie(movie, count)
             result[str(count)] = dict(
-                zip(("peak_MiB", "seconds"), peak_MiB(movie, Path(home) / f"r{count}"), strict=True)
+                zip(
+                    ("peak_MiB", "seconds"),
+                    peak_MiB(movie, Path(home) / f"r{count}", settings=settings),
+                    strict=True,
+                )
             )
     result["more_MiB"] = result[str(frames)]["peak_MiB"] - result["50"]["peak_MiB"]
     print(json.dumps(result, indent=1))

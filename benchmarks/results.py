@@ -25,9 +25,9 @@ COMMANDS = {
     "yardstick": "make yardstick",
     "peers": "make peers",
     "real": "python benchmarks/real.py out/real",
-    "simulate": "python benchmarks/bench_simulate.py --json benchmarks/measured/simulate.json",
-    "memory": "python benchmarks/bench_memory.py",
-    "demo": "make demo",
+    "simulate": "python benchmarks/bench_simulate.py",
+    "memory": "python benchmarks/bench_memory.py 5000 columns.refine=false symmetry.passes=0",
+    "demo": "python benchmarks/bench_demo.py",
 }
 
 Row = tuple[str, str, str, str, str]
@@ -72,8 +72,9 @@ def chain() -> Iterator[str]:
         )
     speed = measured("simulate")
     if speed:
-        rate = speed["images_per_s"]
-        yield row("simulation of 256² STEM, 2 cores", "≥ 100 images/s", f"{rate:.0f} images/s", rate >= 100)
+        wall, own = speed["stem"]["images_per_s"], speed["stem"]["per_cpu_s"]
+        figure = f"{wall:.0f} images/s by the clock, {own:.0f} per second of each core's own time"
+        yield row("simulation of 256² STEM, 2 cores", "≥ 100 images/s", figure, wall >= 100)
     memory = measured("memory")
     if memory:
         more = memory["more_MiB"]
