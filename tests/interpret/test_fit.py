@@ -55,7 +55,7 @@ def test_stripes_are_noticed(rng, stripes, expected):
 def test_columns_of_which_only_the_tail_is_seen_do_not_run_away(rng):
     """Cut the image 3.2 σ beside a row of columns: their heights stay in proportion, and so does the shape."""
     whole = problem(rng, sigma=3.2, noise=0.4)
-    cut = int(round(14.0 * 1.5 + 3.2 * 3.2))
+    cut = round(14.0 * 1.5 + 3.2 * 3.2)
     given = replace(whole, data=whole.data[cut:], seen=whole.seen[cut:], start=whole.start - (cut, 0))
     given = replace(given, knots=count_knots(given.data.shape, 42.0))
     given = replace(given, start=given.start[12:], near=given.near[12:])
