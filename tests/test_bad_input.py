@@ -6,6 +6,7 @@ import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
+import imageio.v3 as iio
 import numpy as np
 import pandas as pd
 import pytest
@@ -33,6 +34,7 @@ UNUSABLE: dict[str, tuple[str, Callable[[Path], object]]] = {
         lambda p: (np.save(p, np.ones((64, 64))), p.write_bytes(p.read_bytes()[:300])),
     ),
     "another extension": ("a.dm3", lambda p: p.write_bytes(bytes(range(256)) * 9)),
+    "wrong extension": ("a.tif", lambda p: iio.imwrite(p, np.zeros((32, 32), np.uint8), extension=".png")),
     "text": ("a.tif", lambda p: p.write_text("Dear diary,\n" * 50)),
     "a text file": ("a.txt", lambda p: p.write_text("Dear diary,\n" * 50)),
     "no extension": ("a", lambda p: p.write_bytes(bytes(range(256)))),

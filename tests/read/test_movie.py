@@ -49,12 +49,15 @@ def test_a_dataset_is_named_or_numbered(path):
         open_movie(path, dataset="x")
 
 
-def test_a_wrong_ending_is_read_by_content_with_a_notice(tmp_path):
+def test_a_wrong_ending_is_refused_and_an_unknown_one_overruled(tmp_path):
     Image.new("L", (30, 20), 7).save(tmp_path / "a.png")
     (tmp_path / "a.png").rename(tmp_path / "a.tif")
-    movie = open_movie(tmp_path / "a.tif")
+    with pytest.raises(InputError, match=r"named \.tif but its content is PNG; rename it"):
+        open_movie(tmp_path / "a.tif")
+    (tmp_path / "a.tif").rename(tmp_path / "a.picture")
+    movie = open_movie(tmp_path / "a.picture")
     assert movie.shape == (20, 30)
-    assert "named .tif but its content is PNG" in movie.notices[0]
+    assert "content is PNG" in movie.notices[0]
 
 
 @pytest.mark.parametrize(

@@ -133,7 +133,7 @@ def _sources(path: Path) -> tuple[list[Source], list[str]]:
 
 
 def _reader(path: Path) -> tuple[Reader, list[str]]:
-    """By content first, then by name, so that a wrong ending does no harm."""
+    """The reader that name and content agree on; an ending that says nothing is overruled by the content."""
     try:
         there = path.exists()
     except OSError as error:
@@ -159,10 +159,12 @@ def _reader(path: Path) -> tuple[Reader, list[str]]:
             return reader, []
     if matching:
         reader = matching[0]
-        note = (
-            f"the file is named {suffix or 'without ending'} but its content is {reader.name}: read as that"
-        )
-        return reader, [note]
+        if suffix in suffix_table():
+            raise InputError(
+                f"{path.name}: named {suffix} but its content is {reader.name}; "
+                f"rename it to end in {' or '.join(reader.suffixes)} if that is what it is"
+            )
+        return reader, [f"no known ending ({suffix or 'none'}), but the content is {reader.name}: read as that"]
     if path.is_dir():
         raise InputError(f"{path}: a folder without a Zarr array; give a file or a Zarr folder")
     raise InputError(f"{path.name}: {_what_else(suffix, head)}")
