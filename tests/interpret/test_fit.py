@@ -8,7 +8,20 @@ import numpy as np
 import pytest
 
 from atomreel.interpret.background import count_knots
-from atomreel.interpret.fit import Problem, fit, guess_width, is_striped, look, sample_part
+from atomreel.interpret.fit import (
+    Problem,
+    advance,
+    draw_whole,
+    first_noise,
+    fit,
+    guess_width,
+    is_striped,
+    learn,
+    look,
+    sample_part,
+    start_state,
+)
+from atomreel.interpret.peaks import round_shape
 
 
 def problem(rng, *, cells=12, spacing=14.0, sigma=2.5, noise=0.1, stripes=0.0):
@@ -64,3 +77,19 @@ def test_columns_of_which_only_the_tail_is_seen_do_not_run_away(rng):
     assert state.heights.max() < 4
     assert state.shape.width == pytest.approx(3.2, rel=0.15)
     assert np.median(np.hypot(*(state.positions - given.start)[12:].T)) < 1.0
+
+
+@pytest.mark.parametrize("guess", [2.5, 5.0])
+def test_shape_does_not_overshoot_where_columns_overlap(rng, guess):
+    """A full step of width, skirt, heights and background together is worse than none; the damped one is not."""
+    given = problem(rng, cells=10, spacing=10.0, sigma=3.5, noise=0.3)
+    noise, weight = first_noise(given, guess)
+    state = start_state(given, round_shape(guess), noise)
+    state, _ = advance(given, state, look(given, state, weight=weight), free_positions=False)
+    view = look(given, state, weight=weight, learn_shape=True)
+
+    def misfit(at):
+        return float((weight * (given.data - draw_whole(given, at)) ** 2).sum())
+
+    assert misfit(advance(given, state, view)[0]) > 1.05 * misfit(state)
+    assert misfit(learn(given, state, view)[0]) < misfit(state)

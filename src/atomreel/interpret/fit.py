@@ -11,6 +11,8 @@ from atomreel.interpret import background, normal, peaks
 from atomreel.interpret.noise import Noise, fit_noise, guess_noise, loudness
 from atomreel.interpret.peaks import Floats, Ints, Shape, Windows
 
+DAMPING = (1e-3, 0.01, 0.1, 1.0)  # of the shape, tried in turn while a step makes the fit worse
+WORSE = 1.05  # times the weighted squares: the shape overshot, which is more than a wiggle on the way
 KNOT_STEP = 3.0  # background knots, in nearest-neighbour distances
 STEP_LIMIT = 0.12  # of the nearest-neighbour distance, per iteration
 MOVE_LIMIT = 0.55  # of the nearest-neighbour distance, from the start
@@ -209,16 +211,26 @@ def _system(
         cross=background.cross_matrix(hats, weight_windows, w),
         shape_columns=np.array(shape_columns).reshape(s, 3 * len(own)).T,
         shape_knots=np.array(shape_knots).reshape(s, hats.rows.shape[1] * hats.cols.shape[1]).T,
-        shape=gram * (1 + 1e-3 * np.eye(s)),
+        shape=gram,
         column_inverse=np.linalg.inv(own),
     )
 
 
 def advance(
-    problem: Problem, state: State, view: View, *, free_positions: bool = True, tolerance: float = 0.03
+    problem: Problem,
+    state: State,
+    view: View,
+    *,
+    free_positions: bool = True,
+    tolerance: float = 0.03,
+    damping: float = DAMPING[0],
 ) -> tuple[State, float]:
-    """One Gauss-Newton step, and the 90th percentile of the columns' moves in px."""
-    step = normal.solve(view.system, view.right, tolerance=tolerance, steps=60)
+    """One Gauss-Newton step, and the 90th percentile of the columns' moves in px.
+
+    damping: of the shape's part of the step, relative to its own information (Marquardt 1963).
+    """
+    damped = view.system.shape * (1 + damping * np.eye(len(view.system.shape)))
+    step = normal.solve(replace(view.system, shape=damped), view.right, tolerance=tolerance, steps=60)
     n = len(state.heights)
     column, rest = step[: 3 * n].reshape(n, 3), step[3 * n :]
     knots, shape = rest[: len(state.knots)], rest[len(state.knots) :]
@@ -234,6 +246,24 @@ def advance(
     return replace(
         state, positions=problem.start + away, heights=heights, knots=state.knots + knots, shape=new
     ), size
+
+
+def learn(problem: Problem, state: State, view: View) -> tuple[State, float]:
+    """A step that frees the shape too, damped until the image is not fitted clearly worse than before.
+
+    Width, skirt, heights and background trade for each other where columns overlap, and a full step
+    along that valley overshoots.
+    """
+    r = view.windows.radius
+    weight = _unpadded(view.weight, r)
+    before = float((view.weight * view.residual**2).sum(dtype=float))
+    for damping in DAMPING:
+        new, moved = advance(problem, state, view, damping=damping)
+        left = problem.data - draw_whole(problem, new)
+        left -= _line_means(left, weight, state.striped)[:, None]
+        if float((weight * left**2).sum(dtype=float)) < WORSE * before:
+            break
+    return new, moved
 
 
 def _limited(vectors: Floats, limit: Floats) -> Floats:
@@ -275,12 +305,12 @@ def fit(problem: Problem, width: float, *, shape: Shape | None = None) -> State:
     state = start_state(problem, shape or peaks.round_shape(width), noise)
     state, _ = advance(problem, state, look(problem, state, weight=weight), free_positions=False)
     for number in range(ROUNDS):
-        learn = shape is None and number < LEARNING_ROUNDS
-        view = look(problem, state, weight=weight if number < 2 else None, learn_shape=learn)
+        learning = shape is None and number < LEARNING_ROUNDS
+        view = look(problem, state, weight=weight if number < 2 else None, learn_shape=learning)
         if number in (1, 3):
             state = replace(state, noise=measure_noise(problem, state, view))
         before = state.shape.width
-        state, moved = advance(problem, state, view)
+        state, moved = (learn if learning else advance)(problem, state, view)
         if (number == 2 and shape is None) or (number == 0 and shape is not None):
             state = replace(state, striped=is_striped(view))
         settled = abs(state.shape.width / before - 1) < 0.01

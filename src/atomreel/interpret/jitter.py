@@ -38,7 +38,7 @@ def measure_jitter(
     total = information.sum(1)
     good = total > 1e-9 * max(float(total.max(initial=0.0)), 1e-30)
     added = np.zeros(len(total))
-    added[good] = (information[good] ** 2).sum(1) / total[good] ** 2
+    added[good] = ((information[good] / total[good, None]) ** 2).sum(1)
     if good.sum() < 3:
         return Jitter(0.0, 0.0 * added)
     start = w.corner[good]

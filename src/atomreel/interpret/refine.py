@@ -266,7 +266,7 @@ def _errors(
         centre=np.median(state.positions, axis=0) + w.radius,
     )
     chi2, misfit = _misfit(scaled, view)
-    factors = np.maximum(factors, 0.5)
+    factors = np.maximum(factors, 1)  # below one it is mostly the scatter of its own measurement
     covariance = covariance * np.sqrt(factors[:, None] * factors) * misfit[:, None, None]
     covariance[:, [1, 2], [1, 2]] += added
     return covariance, chi2, factors, sd
