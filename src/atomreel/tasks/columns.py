@@ -30,7 +30,7 @@ MATCH = 0.25  # of the spacing: a found column this near to a true one is right
 
 @dataclass(frozen=True)
 class ColumnTask:
-    """patch: side of the pieces that the U-Net trains on [px]. surveys: images that the surveyor learns from.
+    """patch: side of the pieces that the U-Net trains on [px].
 
     sizes: smallest and largest side of a simulated image [px], which shows about `columns_across` spacings.
     """
@@ -38,7 +38,6 @@ class ColumnTask:
     patch: int = 128
     sizes: tuple[int, int] = (256, 448)
     columns_across: float = 18.0
-    surveys: int = 1500
     name: str = "columns"
     purpose: str = "Finds atomic columns in STEM, HRTEM and STM images of any material at any pixel size."
     classes: tuple[str, ...] = ("column",)
@@ -102,9 +101,9 @@ class ColumnTask:
         """Cross-entropy of the heat map."""
         return F.binary_cross_entropy_with_logits(net(batch["patch"]).float(), batch["heat"]), {}
 
-    def finish(self, net: torch.nn.Module, *, seed: int) -> None:
-        """Teaches the surveyor to read the trained U-Net."""
-        pieces = survey_pieces(self.sample, seed=seed, examples=self.surveys)
+    def finish(self, net: torch.nn.Module, *, seed: int, examples: int) -> None:
+        """Teaches the surveyor to read the trained U-Net, from five images for each that the model is tested on."""
+        pieces = survey_pieces(self.sample, seed=seed, examples=5 * examples)
         fit_surveyor(cast(ColumnFinder, net), pieces, seed=seed)
 
     def picture(self, net: torch.nn.Module, batch: dict[str, torch.Tensor]) -> npt.NDArray[np.uint8]:

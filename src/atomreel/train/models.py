@@ -66,7 +66,7 @@ def evaluate_model(name: str | Path, *, examples: int | None = None, out: str | 
 def write_model(folder: Path, task: Task, net: torch.nn.Module, *, recipe: Recipe, seconds: float) -> Path:
     """What the task fits last, weights (half precision, as shipped), and the card with scores of exactly these."""
     if hasattr(task, "finish"):
-        task.finish(net, seed=recipe.seed)
+        task.finish(net, seed=recipe.seed, examples=recipe.examples)
     half = {k: v.half() if v.is_floating_point() else v for k, v in net.state_dict().items()}
     with atomic(folder / "weights.safetensors") as part:
         save_file({k: v.contiguous() for k, v in half.items()}, part)
