@@ -1,14 +1,19 @@
-"""Find the columns of an image and print what was found: python examples/find.py IMAGE [TABLE.csv]"""
+"""Find the columns of an image and print what was found: python examples/find.py [IMAGE [TABLE.csv]]
+
+Without an image, one of a simulated material is made on the spot.
+"""
 
 from __future__ import annotations
 
 import sys
 
 from atomreel import find_columns, open_movie
+from atomreel.simulate.sample import random_image
 
 
-def main(path: str, table: str | None = None) -> None:
-    found = find_columns(open_movie(path)[0])
+def main(path: str | None = None, table: str | None = None) -> None:
+    image = open_movie(path)[0] if path else random_image(3, modality="stem").image
+    found = find_columns(image)
     survey = found.survey
     print(f"{len(found.table)} columns, about {survey.spacing_px:.1f} px apart ({survey.scale_source})")
     print(f"{'bright' if survey.bright else 'dark'} columns; odds of bright {survey.p_bright:.2f}")

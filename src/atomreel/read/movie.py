@@ -164,7 +164,9 @@ def _reader(path: Path) -> tuple[Reader, list[str]]:
                 f"{path.name}: named {suffix} but its content is {reader.name}; "
                 f"rename it to end in {' or '.join(reader.suffixes)} if that is what it is"
             )
-        return reader, [f"no known ending ({suffix or 'none'}), but the content is {reader.name}: read as that"]
+        return reader, [
+            f"no known ending ({suffix or 'none'}), but the content is {reader.name}: read as that"
+        ]
     if path.is_dir():
         raise InputError(f"{path}: a folder without a Zarr array; give a file or a Zarr folder")
     raise InputError(f"{path.name}: {_what_else(suffix, head)}")

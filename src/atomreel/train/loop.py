@@ -113,13 +113,9 @@ def fit(
                 sums = {}
             if step == end or (step % LOG_EVERY == 0 and now - saved > save_every):
                 saved = now
-                record = {
-                    "step": step,
-                    "seconds": spent + now - clock,
-                    "curve": rows,
-                    "recipe": asdict(recipe),
-                }
-                save_checkpoint(out / "checkpoint", net=bare, average=average, optimiser=plain, about=record)
+                about = {"step": step, "seconds": spent + now - clock, "curve": rows}
+                about["recipe"] = asdict(recipe)
+                save_checkpoint(out / "checkpoint", net=bare, average=average, optimiser=plain, about=about)
                 draw_record(out, rows, task.picture(average.eval(), batch))
     return average.eval(), {"step": step, "seconds": spent + time.monotonic() - clock, "curve": rows}
 
