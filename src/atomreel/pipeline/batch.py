@@ -16,10 +16,10 @@ from atomreel.core.run import RunFolder
 from atomreel.pipeline.driver import run
 from atomreel.pipeline.frames import find_atoms, frame_symmetry, whole_symmetry
 from atomreel.pipeline.progress import progress
-from atomreel.pipeline.source import open_source
+from atomreel.pipeline.source import open_input, open_source
 from atomreel.pipeline.store import write_arrays
 from atomreel.pipeline.survey import plan_columns, plan_run
-from atomreel.read.movie import describe, list_datasets, open_movie, suffix_table
+from atomreel.read.movie import describe, list_datasets, suffix_table
 
 FOUND = ["file", "frame", "y", "x", "y_err", "x_err", "score", "species", "intensity"]
 
@@ -55,15 +55,7 @@ def describe_file(path: Path, recipe: Recipe) -> dict[str, Any]:
     listed = list_datasets(path)
     if options.dataset is None and sum(item.kind == "image" for item in listed) > 1:
         return {f"dataset {k}": f"{d.name!r} {d.shape} {d.dtype} {d.kind}" for k, d in enumerate(listed)}
-    movie = open_movie(
-        path,
-        dataset=options.dataset,
-        pixel=options.pixel_A,
-        times=options.times_csv,
-        exposure=options.exposure_s,
-        dose=options.dose,
-        voltage=options.voltage_kV,
-    )
+    movie = open_input(path, options)
     return {key: value for key, value in describe(movie).items() if value not in (None, [], {})}
 
 

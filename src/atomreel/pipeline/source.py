@@ -51,8 +51,8 @@ def spread(count: int, *, most: int) -> list[int]:
     return [int(i) for i in np.unique(np.linspace(0, count - 1, min(most, count)).round())]
 
 
-def open_source(path: Path | str, options: Input) -> Source:
-    """Raises InputError for a file, range, region or mask that cannot be used."""
+def open_input(path: Path | str, options: Input) -> Movie:
+    """The file with what the recipe says of it, whole. Raises InputError."""
     movie = open_movie(
         path,
         dataset=options.dataset,
@@ -62,12 +62,18 @@ def open_source(path: Path | str, options: Input) -> Source:
         dose=options.dose,
         voltage=options.voltage_kV,
     )
-    if options.frame_time_s is not None and options.times_csv is None:
-        movie = replace(
-            movie,
-            times=np.arange(len(movie), dtype=float) * options.frame_time_s,
-            sources={**movie.sources, "times": "given by the user (input.frame_time_s)"},
-        )
+    if options.frame_time_s is None or options.times_csv is not None:
+        return movie
+    return replace(
+        movie,
+        times=np.arange(len(movie), dtype=float) * options.frame_time_s,
+        sources={**movie.sources, "times": "given by the user (input.frame_time_s)"},
+    )
+
+
+def open_source(path: Path | str, options: Input) -> Source:
+    """Raises InputError for a file, range, region or mask that cannot be used."""
+    movie = open_input(path, options)
     frames = np.arange(len(movie))[parse_frames(options.frames or ":", count=len(movie))]
     movie = movie.take(frames)
     if not any(has_content(movie[i].data) for i in spread(len(movie), most=SAMPLES)):
