@@ -102,3 +102,17 @@ def test_empty_and_bad_input():
         link(points((0, np.nan, 0)), max_step=1)
     with pytest.raises(InputError, match="times"):
         link(points((5, 0, 0)), max_step=1, times=[0, 1])
+
+
+def test_a_walker_is_not_lost_to_a_nearer_point_of_another_sort():
+    """Within a family (before the underscore) names may flicker; a doubtful vacancy nearby must not take the track."""
+    rows = [
+        (0, 50.0, 50.0, "substitution_A", 1.0),
+        (1, 50.0, 82.0, "substitution_B", 1.0),
+        (1, 50.0, 66.0, "vacancy_A", 0.7),
+        (2, 50.0, 50.0, "substitution_A", 1.0),
+    ]
+    table = pd.DataFrame(rows, columns=["frame", "y", "x", "kind", "score"])
+    tracks = link(table, max_step=35.0, memory=0)
+    walker = tracks[(tracks.score == 1.0)]
+    assert walker.track.nunique() == 1

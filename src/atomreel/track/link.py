@@ -30,12 +30,13 @@ WORST = 3.0  # cost of the worst link of one kind: a full step between two point
 
 @dataclass(frozen=True)
 class _Points:
-    """All points in time order: frame, time in frames, position without drift, kind code, 1 − score."""
+    """All points in time order: frame, time in frames, position without drift, kind code, family code, 1 − score."""
 
     frame: Ints
     time: Floats
     where: Floats
     kind: Ints
+    family: Ints
     doubt: Floats
 
 
@@ -54,7 +55,8 @@ def link(
     as `kind` otherwise. max_step: longest move between consecutive frames [px]; over a pause of the recording
     or a gap it grows with the root of the time passed. memory: frames that a point may be missing for.
     drift: drift table; positions are compared without it. times: (T,) [s], one per frame number.
-    kind_cost: price of a change of kind, as a share of max_step². A kind may change, it just competes worse;
+    kind_cost: price of a change of kind, as a share of max_step². A kind may change, it just competes worse
+    (a quarter of it within a family: what stands before the underscore, as in Mo_W and Mo_W+V_S);
     so do points of low `score`.
 
     `track` counts from 0 in order of first appearance. `link` is the probability of the link to the track's
@@ -106,9 +108,17 @@ def _points(rows: pd.DataFrame, drift: pd.DataFrame | None, times: npt.ArrayLike
         # In units of the usual frame: a pause lengthens time, and so the reach.
         usual = float(np.median(np.diff(seconds))) if len(seconds) > 1 else 1.0
         time = (seconds / usual)[frame]
-    kind = pd.factorize(rows["kind"], sort=True)[0].astype(np.int64)
+    names = rows["kind"].astype(str)
+    kind = pd.factorize(names, sort=True)[0].astype(np.int64)
+    family = pd.factorize(names.str.split("_").str[0], sort=True)[0].astype(np.int64)
     doubt = 1 - rows["score"].fillna(1.0).clip(0, 1).to_numpy(float)
-    return _Points(frame, time, where, kind, doubt)
+    return _Points(frame, time, where, kind, family, doubt)
+
+
+def _change(points: _Points, i: Ints, j: Ints) -> Floats:
+    """0 for one kind, 1 for another, a quarter for another of the same family."""
+    other = points.kind[i] != points.kind[j]
+    return np.where(points.family[i] != points.family[j], 1.0, 0.25 * other)
 
 
 def _consecutive(points: _Points, max_step: float, kind_cost: float) -> tuple[Ints, Ints, Floats]:
@@ -123,7 +133,7 @@ def _consecutive(points: _Points, max_step: float, kind_cost: float) -> tuple[In
             cKDTree(points.where[new]), reach, output_type="coo_matrix"
         )
         i, j = near.row.astype(np.int64), near.col.astype(np.int64)
-        cost = (near.data / reach) ** 2 + kind_cost * (points.kind[old[i]] != points.kind[new[j]])
+        cost = (near.data / reach) ** 2 + kind_cost * _change(points, old[i], new[j])
         cost += points.doubt[old[i]] + points.doubt[new[j]]
         chosen, odds = _assign(i, j, cost, WORST + kind_cost)
         found.append((old[i[chosen]], new[j[chosen]], odds))
@@ -156,9 +166,10 @@ def _close_gaps(
             i_all.append(i.astype(np.int64))
             j_all.append(j.astype(np.int64))
             # Each missed frame makes a link less likely: between equals, the shorter gap wins.
-            changed = points.kind[i] != points.kind[j]
             doubt = points.doubt[i] + points.doubt[j]
-            costs.append((near.data / far) ** 2 + kind_cost * changed + doubt + 0.05 * (gap - 1))
+            costs.append(
+                (near.data / far) ** 2 + kind_cost * _change(points, i, j) + doubt + 0.05 * (gap - 1)
+            )
     if not i_all:
         return _joined([])
     i, j, cost = np.concatenate(i_all), np.concatenate(j_all), np.concatenate(costs)
