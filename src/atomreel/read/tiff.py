@@ -48,7 +48,9 @@ def read(path: Path) -> list[Source]:
     except Exception:
         tiff.close()
         raise
-    if not any(isinstance(getattr(s.frames, "read", None), _Page) for s in found):
+    if any(isinstance(getattr(s.frames, "read", None), _Page) for s in found):
+        weakref.finalize(tiff, tiff.filehandle.close)  # with the last Movie that reads from it
+    else:
         tiff.close()
     return found
 
