@@ -18,7 +18,10 @@ def main() -> None:
     )
     seconds = time.perf_counter() - start
     print(done.stdout)
-    result = {"seconds": seconds, "table": [line for line in done.stdout.splitlines() if line.startswith("│")]}
+    result = {
+        "seconds": seconds,
+        "table": [line for line in done.stdout.splitlines() if line.startswith("│")],
+    }
     (ROOT / "benchmarks" / "measured" / "demo.json").write_text(json.dumps(result, indent=1) + "\n")
 
 
