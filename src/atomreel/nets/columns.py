@@ -11,11 +11,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-STRIDE = 8  # the U-Net's coarsest grid: tiles start at multiples of it
-HALO = 56  # px around a tile that the U-Net can see (44 from convolutions, 7 from pooling), in whole strides
+LEVELS = (
+    1,
+    2,
+    4,
+    8,
+)  # channels at each level, in widths; the first works on a grid half as fine as the image
+STRIDE = 2 ** len(LEVELS)  # the U-Net's coarsest grid: tiles start at multiples of it
+HALO = (
+    112  # px around a tile that the U-Net can see (89 from convolutions, 15 from pooling), in whole strides
+)
 BLOCK = 4  # the window of the normalisation is evaluated on blocks of this many px
 WINDOW = 16.0  # its standard deviation [px]
-WINDOW_HALO = 72  # px beyond which the window is cut, in whole strides
+WINDOW_HALO = 80  # px beyond which the window is cut, in whole strides
 RINGS, ANGLES = 32, 64  # of the polar map of the spectrum
 LIMIT = 8.0  # normalised values are clipped here: single counts in a vacuum
 
@@ -64,7 +72,7 @@ class UNet(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        sizes = [width, 2 * width, 4 * width]
+        sizes = [factor * width for factor in LEVELS]
         self.down = nn.ModuleList(_double(i, o) for i, o in zip([4, *sizes[:-1]], sizes, strict=True))
         self.up = nn.ModuleList(nn.ConvTranspose2d(2 * s, s, 2, stride=2) for s in sizes[-2::-1])
         self.merge = nn.ModuleList(_double(2 * s, s) for s in sizes[-2::-1])
@@ -146,7 +154,7 @@ class ColumnFinder(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.columns = UNet(width)
-        self.surveyor = Surveyor(4 * (4 * width + 2 * width + width + 2) + 2 * RINGS)
+        self.surveyor = Surveyor(4 * (sum(LEVELS) * width + 2) + 2 * RINGS)
 
     def forward(self, images: Tensor) -> Tensor:
         """Bright columns 5–14 px apart → logits (N, 1, Y, X) of "a column is here"."""
@@ -168,5 +176,5 @@ def _plain(images: Tensor) -> Tensor:
 
 
 def build(*, width: int = 32) -> ColumnFinder:
-    """width: channels of the U-Net's finest level (32: 0.47 million weights)."""
+    """width: channels of the U-Net's finest level (32: 1.9 million weights)."""
     return ColumnFinder(width)

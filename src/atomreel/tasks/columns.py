@@ -13,7 +13,7 @@ from scipy import ndimage, optimize
 from scipy.spatial import cKDTree
 from torch.nn import functional as F
 
-from atomreel.nets.columns import ColumnFinder
+from atomreel.nets.columns import STRIDE, ColumnFinder
 from atomreel.prepare.scale import to_zoomed, zoom_image, zoomed_shape
 from atomreel.tasks.spoil import cut, spoil, turn
 from atomreel.tasks.survey import CROP, SURVEYED, fit_surveyor, survey_pieces
@@ -24,7 +24,7 @@ SPACING = (5.0, 14.0)  # column spacings of the network's input [px]
 SIMULATED = (4.0, 30.0)  # column spacings of the simulated images [px]
 SIGMA = 1.5  # of the Gaussian that marks a column [px]
 APART = 2  # px: two columns are at least this far apart, plus one
-EMPTY = 0.05  # share of training patches that are pure noise
+EMPTY = 0.07  # share of training patches that show nothing but noise
 MATCH = 0.25  # of the spacing: a found column this near to a true one is right
 
 
@@ -35,22 +35,22 @@ class ColumnTask:
     sizes: smallest and largest side of a simulated image [px], which shows about `columns_across` spacings.
     """
 
-    patch: int = 128
-    sizes: tuple[int, int] = (256, 448)
-    columns_across: float = 18.0
+    patch: int = 192
+    sizes: tuple[int, int] = (320, 512)
+    columns_across: float = 26.0
     name: str = "columns"
     purpose: str = "Finds atomic columns in STEM, HRTEM and STM images of any material at any pixel size."
     classes: tuple[str, ...] = ("column",)
     network: Mapping[str, Any] = field(default_factory=lambda: {"kind": "columns", "width": 32})
     recipe: Mapping[str, Any] = field(
         default_factory=lambda: {
-            "steps": 5300,
-            "batch": 16,
+            "steps": 14_000,
+            "batch": 12,
             "rate": 2e-3,
             "first": 160,
             "fresh": 1.0,
-            "window": 1000,
-            "examples": 300,
+            "window": 2000,
+            "examples": 200,
         }
     )
 
@@ -89,10 +89,7 @@ class ColumnTask:
         )
         heat = draw_heat(to_zoomed(columns.astype(float), zoom) - corner, patch.shape)
         if rng.random() < EMPTY:
-            # the same grey values without any order, sharp or grainy: here is nothing to be found
-            patch = rng.permutation(patch.ravel()).reshape(patch.shape)
-            patch = ndimage.gaussian_filter(patch, float(rng.choice([0.0, rng.uniform(0.4, 2.0)])))
-            heat = np.zeros_like(heat)
+            patch, heat = disorder(patch, rng), np.zeros_like(heat)
         return {"patch": patch[None], "heat": heat[None]}
 
     def loss(
@@ -102,8 +99,8 @@ class ColumnTask:
         return F.binary_cross_entropy_with_logits(net(batch["patch"]).float(), batch["heat"]), {}
 
     def finish(self, net: torch.nn.Module, *, seed: int, examples: int) -> None:
-        """Teaches the surveyor to read the trained U-Net, from five images for each that the model is tested on."""
-        pieces = survey_pieces(self.sample, seed=seed, examples=5 * examples)
+        """Teaches the surveyor to read the trained U-Net, from twenty images for each that the model is tested on."""
+        pieces = survey_pieces(self.sample, seed=seed, examples=20 * examples)
         fit_surveyor(cast(ColumnFinder, net), pieces, seed=seed)
 
     def picture(self, net: torch.nn.Module, batch: dict[str, torch.Tensor]) -> npt.NDArray[np.uint8]:
@@ -152,6 +149,23 @@ class ColumnTask:
         }
 
 
+def disorder(patch: FloatArray, rng: np.random.Generator) -> FloatArray:
+    """The same grey values without any order: sharp, grainy, or with one typical distance, as amorphous matter has.
+
+    Here is nothing to be found, however much it looks like columns."""
+    noise = rng.permutation(patch.ravel()).reshape(patch.shape)
+    grain = float(rng.choice([0.0, rng.uniform(0.4, 3.0)]))
+    if grain == 0:
+        return noise
+    smooth = ndimage.gaussian_filter(noise, grain)
+    if rng.random() < 0.5:
+        smooth = smooth - ndimage.gaussian_filter(noise, grain * float(rng.uniform(1.3, 3.0)))
+    smooth = smooth / max(float(smooth.std()), 1e-6)
+    return smooth + float(rng.choice([0.0, rng.uniform(0.1, 1.0)])) * rng.permutation(noise.ravel()).reshape(
+        noise.shape
+    )
+
+
 def draw_heat(columns: npt.NDArray[np.float64], shape: tuple[int, int]) -> FloatArray:
     """(N, 2) → (Y, X): at every pixel the largest of unit Gaussians of SIGMA at the columns."""
     reach = int(np.ceil(4 * SIGMA))
@@ -170,7 +184,7 @@ def draw_heat(columns: npt.NDArray[np.float64], shape: tuple[int, int]) -> Float
     return heat[2 * reach : 2 * reach + shape[0], 2 * reach : 2 * reach + shape[1]].copy()
 
 
-def pad_to_stride(image: FloatArray, stride: int = 8) -> FloatArray:
+def pad_to_stride(image: FloatArray, stride: int = STRIDE) -> FloatArray:
     """Mirrored at the far edges to whole strides."""
     fill = [(0, -n % stride) for n in image.shape]
     return np.pad(image, fill, "symmetric") if any(b for _, b in fill) else image

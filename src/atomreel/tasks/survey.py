@@ -5,8 +5,11 @@ The U-Net stays as it is, so its features are computed once and read many times.
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 
 import numpy as np
@@ -22,6 +25,7 @@ SURVEYED = (3.0, 30.0)  # column spacings that the surveyor tells apart [px]
 CROP = 128  # side of a crop [px]
 CROPS = 4  # of each image, at scales of their own
 DARK = 0.1  # share of crops whose contrast is turned round, beside those that are dark anyway
+Sampler = Callable[[np.random.Generator], Arrays]
 EPOCHS, BATCH, RATE, DECAY = 60, 64, 1.5e-3, 0.02
 
 
@@ -34,22 +38,31 @@ class Piece:
     bright: bool
 
 
-def survey_pieces(
-    sample: Callable[[np.random.Generator], Arrays], *, seed: int, examples: int
-) -> Iterator[Piece]:
-    """CROPS pieces of each simulated image, turned, spoilt and zoomed at random."""
-    for i in range(examples):
-        rng = np.random.default_rng([seed, 2, i])
-        example = sample(rng)
-        spacing, bright = float(example["facts"][0]), bool(example["facts"][1])
-        for _ in range(CROPS):
-            image, _ = turn(example["image"].astype(np.float32), example["columns"], rng)
-            image = spoil(image, rng)
-            sign = -1.0 if rng.random() < DARK else 1.0
-            crop, zoom, _ = cut(image, CROP, rng, spacing=spacing, wanted=SURVEYED)
-            yield Piece(
-                (sign * crop).astype(np.float32), float(np.log2(zoom * spacing)), bright == (sign > 0)
-            )
+def survey_pieces(sample: Sampler, *, seed: int, examples: int, workers: int = 2) -> Iterator[Piece]:
+    """CROPS pieces of each simulated image, turned, spoilt and zoomed at random; other processes make them."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(
+        workers, mp_context=context, initializer=torch.set_num_threads, initargs=(1,)
+    ) as pool:
+        for pieces in pool.map(partial(_pieces_of, sample, seed), range(examples), chunksize=4):
+            yield from pieces
+
+
+def _pieces_of(sample: Sampler, seed: int, number: int) -> list[Piece]:
+    """The pieces of image `number`."""
+    rng = np.random.default_rng([seed, 2, number])
+    example = sample(rng)
+    spacing, bright = float(example["facts"][0]), bool(example["facts"][1])
+    pieces = []
+    for _ in range(CROPS):
+        image, _ = turn(example["image"].astype(np.float32), example["columns"], rng)
+        image = spoil(image, rng)
+        sign = -1.0 if rng.random() < DARK else 1.0
+        crop, zoom, _ = cut(image, CROP, rng, spacing=spacing, wanted=SURVEYED)
+        pieces.append(
+            Piece((sign * crop).astype(np.float32), float(np.log2(zoom * spacing)), bright == (sign > 0))
+        )
+    return pieces
 
 
 def batched(pieces: Iterator[Piece], size: int) -> Iterator[list[Piece]]:

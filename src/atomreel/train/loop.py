@@ -10,6 +10,7 @@ import copy
 import math
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -91,8 +92,8 @@ def fit(
     end = recipe.steps if stop_at is None else min(stop_at, recipe.steps)
     sums: dict[str, float] = {}
     with open_stock(task, seed=recipe.seed, plan=recipe.plan(), start=step, workers=workers) as stock:
-        while step < end:
-            batch = {k: v.to(fabric.device) for k, v in make_batch(stock, recipe, step).items()}
+        for made in batches(stock, recipe, step, end):
+            batch = {k: v.to(fabric.device) for k, v in made.items()}
             for group in optimiser.param_groups:
                 group["lr"] = recipe.rate * schedule(step, recipe.steps)
             net.train()
@@ -133,6 +134,19 @@ def _fresh_networks(task: Task, seed: int) -> tuple[torch.nn.Module, torch.nn.Mo
     with _seeded(seed):
         net = build_network(task.network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return net, copy.deepcopy(net).requires_grad_(False)
+
+
+def batches(stock: Stock, recipe: Recipe, start: int, end: int) -> Iterator[dict[str, torch.Tensor]]:
+    """The batches of steps start … end − 1; while one is trained on, the next is made."""
+    if start >= end:
+        return
+    with ThreadPoolExecutor(1) as other:
+        coming = other.submit(make_batch, stock, recipe, start)
+        for step in range(start, end):
+            batch = coming.result()
+            if step + 1 < end:
+                coming = other.submit(make_batch, stock, recipe, step + 1)
+            yield batch
 
 
 def make_batch(stock: Stock, recipe: Recipe, step: int) -> dict[str, torch.Tensor]:

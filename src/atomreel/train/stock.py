@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 
 from atomreel.tasks.task import Arrays, Task
 
@@ -88,15 +89,11 @@ def open_stock(task: Task, *, seed: int, plan: Plan, start: int, workers: int) -
         yield Stock(task, seed, plan, start)
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread) as pool:
+    with ProcessPoolExecutor(
+        workers, mp_context=context, initializer=torch.set_num_threads, initargs=(1,)
+    ) as pool:
         stock = Stock(task, seed, plan, start, pool, workers)
         try:
             yield stock
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _one_thread() -> None:
-    import torch
-
-    torch.set_num_threads(1)
