@@ -84,7 +84,7 @@ def pair_distances(
     """
     scale = np.ones(2) if pixel is None else np.asarray(pixel, dtype=float)
     frames = list(_frames(atoms, pixel))
-    spacing = _typical([scaled for _, scaled in frames])
+    spacing = typical_distance([scaled for _, scaled in frames])
     unit = _unit(pixel)
     if not np.isfinite(spacing) or not frames:
         return (
@@ -191,7 +191,8 @@ def _limit(cutoff_px: float | None, pixel: tuple[float, float] | None) -> float 
     )
 
 
-def _typical(frames: list[Array]) -> float:
+def typical_distance(frames: list[Array]) -> float:
+    """Median distance of nearest neighbours over all frames, each (N, 2) with N > 1; NaN without any."""
     nearest = [cKDTree(points).query(points, k=2)[0][:, 1] for points in frames]
     return float(np.median(np.concatenate(nearest))) if nearest else np.nan
 
