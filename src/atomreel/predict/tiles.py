@@ -38,13 +38,14 @@ def map_tiles(
 ) -> Iterator[Tile]:
     """`network` (normalised (1, 1, Y, X) → (1, 1, Y, X)) over `sign` · `image` at `zoom`, tile by tile.
 
-    tile: side of a core [px], in whole strides. margin: px beyond the core that are given too, so that
-    neighbourhoods can be looked at. Tiles start at whole strides and see everything that could
+    tile: side of a core [px], in whole strides. margin: px beyond the core that are given too (rounded up to
+    whole strides), so that neighbourhoods can be looked at. Tiles start at whole strides and see everything that could
     change their values, so any tile size gives the same map to within rounding.
     """
     shape = zoomed_shape(np.shape(image)[:2], zoom)
     whole = (-(-shape[0] // STRIDE) * STRIDE, -(-shape[1] // STRIDE) * STRIDE)
     tile = max(STRIDE, tile // STRIDE * STRIDE)
+    margin = -(-margin // STRIDE) * STRIDE
     for y in range(0, shape[0], tile):
         for x in range(0, shape[1], tile):
             core = ((y, min(y + tile, shape[0])), (x, min(x + tile, shape[1])))
