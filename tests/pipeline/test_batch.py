@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -10,7 +12,9 @@ import pytest
 import zarr
 
 from atomreel.core.errors import InputError
+from atomreel.core.field import Field
 from atomreel.core.recipe import load_recipe
+from atomreel.pipeline import batch
 from atomreel.pipeline.batch import (
     describe_file,
     expand,
@@ -72,3 +76,47 @@ def test_a_map_of_every_frame(movie: Path, tmp_path: Path) -> None:
     assert group["p_noise"].shape == (5, 3, 3) and group["std_noise"].shape == (5, 3, 3)
     assert group.attrs["origin"] == [19.5, 19.5] and group.attrs["step"] == [16, 16]
     assert np.isfinite(group["p_noise"][:]).all()
+
+
+class Symmetry:
+    """Stands for the network: frame i is full of i. Remembers how many fields were alive at most."""
+
+    def __init__(self, *, fails_at: int | None = None) -> None:
+        self.alive: list[weakref.ref[Field]] = []
+        self.most, self.fails_at = 0, fails_at
+
+    def __call__(self, plan: object, i: int, data: np.ndarray) -> Field:
+        if i == self.fails_at:
+            raise InputError("this frame cannot be read")
+        field = Field({"p_noise": np.full((3, 4), i, np.float32)}, origin=(19.5, 19.5), step=(16.0, 16.0))
+        self.alive = [ref for ref in self.alive if ref() is not None] + [weakref.ref(field.maps["p_noise"])]
+        self.most = max(self.most, len(self.alive))
+        return field
+
+
+def planned(count: int) -> SimpleNamespace:
+    source = SimpleNamespace(clean=lambda i: (np.zeros((8, 8)), ()), frames=tuple(range(7, 7 + count)))
+    return SimpleNamespace(
+        movie=range(count), columns=SimpleNamespace(source=source), window=40, step=16, recipe=load_recipe()
+    )
+
+
+def test_maps_of_a_long_movie_are_not_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = Symmetry()
+    monkeypatch.setattr(batch, "open_source", lambda *_: None)
+    monkeypatch.setattr(batch, "plan_run", lambda *_: planned(150))
+    monkeypatch.setattr(batch, "frame_symmetry", seen)
+    group = zarr.open_group(map_file([tmp_path], load_recipe(), out=tmp_path / "s.zarr"), mode="r")
+    assert np.array_equal(group["p_noise"][:, 2, 3], np.arange(150))
+    assert seen.most < 40
+    assert group.attrs["source_frames"] == list(range(7, 157))
+    assert group.attrs["format"] == "atomreel-symmetry"
+
+
+def test_a_map_that_fails_midway_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch, "open_source", lambda *_: None)
+    monkeypatch.setattr(batch, "plan_run", lambda *_: planned(90))
+    monkeypatch.setattr(batch, "frame_symmetry", Symmetry(fails_at=70))
+    with pytest.raises(InputError, match="cannot be read"):
+        map_file([tmp_path], load_recipe(), out=tmp_path / "s.zarr")
+    assert not list(tmp_path.iterdir())

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from atomreel.core.errors import AtomreelError, InputError
@@ -17,7 +18,7 @@ from atomreel.pipeline.driver import run
 from atomreel.pipeline.frames import find_atoms, frame_symmetry, whole_symmetry
 from atomreel.pipeline.progress import progress
 from atomreel.pipeline.source import open_input, open_source
-from atomreel.pipeline.store import write_arrays
+from atomreel.pipeline.store import write_frames
 from atomreel.pipeline.survey import plan_columns, plan_run
 from atomreel.read.movie import describe, list_datasets, suffix_table
 
@@ -66,14 +67,21 @@ def map_file(inputs: Sequence[Path], recipe: Recipe, *, out: Path) -> Path:
             "a symmetry map is of one file, and -o names a .zarr; --whole makes a table of many files"
         )
     plan = plan_run(open_source(inputs[0], recipe.input), recipe)
-    fields = []
-    with progress("symmetry", len(plan.movie)) as advance:
-        for i in range(len(plan.movie)):
-            fields.append(frame_symmetry(plan, i, plan.columns.source.clean(i)[0]))
+    about = {
+        "origin": [(plan.window - 1) / 2] * 2,
+        "step": [plan.step] * 2,
+        "window": plan.window,
+        "source_frames": list(plan.columns.source.frames),
+    }
+    count = len(plan.movie)
+    with progress("symmetry", count) as advance:
+
+        def maps(i: int) -> Mapping[str, npt.NDArray[Any]]:
+            found = frame_symmetry(plan, i, plan.columns.source.clean(i)[0]).maps
             advance(1)
-    maps = {name: np.stack([field.maps[name] for field in fields]) for name in fields[0].maps}
-    about = {"origin": fields[0].origin, "step": fields[0].step, "window": plan.window}
-    write_arrays(out, maps, attrs=about)
+            return found
+
+        write_frames(out, map(maps, range(count)), kind="symmetry", count=count, attrs=about)
     return out
 
 

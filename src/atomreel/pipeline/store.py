@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ import pandas as pd
 from atomreel.core.files import FORMAT_VERSION, atomic, atomic_folder, write_json, write_table
 from atomreel.core.run import RunFolder
 from atomreel.core.tables import empty_table
+
+CHUNK = 16  # frames of a map that are held and stored together
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,35 @@ def join_maps(
                 stores[key][start : start + len(values)] = values.astype(np.float32)
             start += len(next(iter(arrays.values())))
     return target
+
+
+def write_frames(
+    path: Path,
+    frames: Iterable[Mapping[str, npt.NDArray[Any]]],
+    *,
+    kind: str,
+    count: int,
+    attrs: Mapping[str, Any],
+) -> None:
+    """Maps NAME (Gy, Gx) of `count` frames, one frame after another → one Zarr group with NAME (count, Gy, Gx).
+
+    No more than a chunk of frames is held, however many there are; nothing has the final name unless all came.
+    """
+    import zarr
+
+    with atomic_folder(path) as part:
+        group = zarr.open_group(part, mode="w", attributes={**head(kind), **attrs})
+        stores: dict[str, zarr.Array[Any]] = {}
+        coming = iter(frames)
+        for start in range(0, count, CHUNK):
+            held = list(islice(coming, min(CHUNK, count - start)))
+            for name, values in held[0].items():
+                if not start:
+                    size = np.shape(values)
+                    stores[name] = group.create_array(
+                        name, shape=(count, *size), chunks=(min(count, CHUNK), *size), dtype=values.dtype
+                    )
+                stores[name][start : start + len(held)] = np.stack([maps[name] for maps in held])
 
 
 def write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]], *, attrs: Mapping[str, Any]) -> None:
