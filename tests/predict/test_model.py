@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -43,6 +44,18 @@ def test_damaged_models_are_refused(tmp_path: Path, damage: str) -> None:
     else:
         weights.write_bytes(data[: len(data) // 2] if damage == "cut" else data[:-4] + b"abcd")
     with pytest.raises(ModelError, match="weights"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("line", ["colour = 3", 'width = "wide"', "width = -3"])
+def test_a_card_of_an_unknown_network_is_refused(tmp_path: Path, line: str) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(model_folder("bravais"), folder)
+    card = (folder / "card.toml").read_text(encoding="utf-8")
+    (folder / "card.toml").write_text(
+        re.sub(r"\[network\].*?(?=\n\[|\Z)", f'[network]\nkind = "columns"\n{line}\n', card, flags=re.S)
+    )
+    with pytest.raises(ModelError, match=r"card\.toml: \[network\] .*\(.+\)"):
         load_model(folder)
 
 

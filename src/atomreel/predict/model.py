@@ -48,7 +48,13 @@ def _load(folder: Path) -> tuple[torch.nn.Module, Card]:
         raise ModelError(f"{folder}: weights.safetensors is missing; train again or copy it beside the card")
     if card.weights_sha256 and sha256(weights) != card.weights_sha256:
         raise ModelError(f"{weights}: not the weights that card.toml describes (their sha256 differs)")
-    net = build_network(card.network)
+    try:
+        net = build_network(card.network)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ModelError(
+            f"{folder / 'card.toml'}: [network] is not one that this atomreel can build ({error}); "
+            "train again, or update atomreel"
+        ) from error
     try:
         state = {key: value.float() for key, value in load_file(weights).items()}
         net.load_state_dict(state)
