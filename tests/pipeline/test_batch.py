@@ -70,6 +70,15 @@ def test_tables_and_maps_need_the_right_ending(movie: Path, tmp_path: Path) -> N
     assert not list(tmp_path.iterdir())
 
 
+def test_tables_number_frames_as_the_file_does(movie: Path, tmp_path: Path) -> None:
+    """A table belongs to no Run, so nothing else could lead back to the recorded frame."""
+    recipe = load_recipe(overrides=["input.frames=1::2", "symmetry.passes=0"])
+    table = pd.read_csv(symmetry_of_files([movie], recipe, out=tmp_path / "s.csv"))
+    assert table.frame.tolist() == [1, 3]
+    found = pd.read_csv(find_in_files([movie], recipe, out=tmp_path / "a.csv"))
+    assert found.frame.unique().tolist() == [1, 3]
+
+
 def test_a_map_of_every_frame(movie: Path, tmp_path: Path) -> None:
     recipe = load_recipe(overrides=["symmetry.window=40", "symmetry.step=16", "symmetry.passes=2"])
     group = zarr.open_group(map_file([movie], recipe, out=tmp_path / "s.zarr"), mode="r")

@@ -18,7 +18,9 @@ def test_frames_and_region(movie: Path) -> None:
     assert part.frames == (1, 3) and part.origin == (8, 16) and part.movie.shape == (32, 56)
     np.testing.assert_array_equal(part.movie[1].data, whole.movie[3].data[8:40, 16:72])
     assert part.movie.times is not None and part.movie.times.tolist() == [0.5, 1.5]
+    assert "source_frames" not in describe_source(whole)
     about = describe_source(part)
+    assert about["source_frames"] == [1, 3]
     assert about["frames"] == 2 and about["origin"] == [8, 16] and "frame_time_s" in about["sources"]["times"]
 
 

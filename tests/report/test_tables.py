@@ -24,7 +24,13 @@ def test_what_was_read_with_its_sources(whole_run: Path) -> None:
     assert rows["pixel size"] == ("0.16 Å", "TIFF resolution tag")
     assert rows["frame times"] == ("0 … 11.5 s", "ImageJ finterval")
     assert rows["columns are"] == ("bright", "odds 0.93")
-    assert rows["voltage"][0] == "60 kV"
+    assert rows["voltage"][0] == "60 kV" and rows["frames"][1] == ""
+
+
+def test_chosen_frames_are_told(tmp_path: Path) -> None:
+    about = {"input": {"frames": 2, "shape": [8, 8], "source_frames": [1, 3]}}
+    rows = {row[0]: row[1:] for row in read_table(Results(tmp_path, about)).rows}
+    assert rows["frames"][0].startswith("2 of") and "input.frames" in rows["frames"][1]
 
 
 def test_calibration_before_and_after(tmp_path: Path) -> None:

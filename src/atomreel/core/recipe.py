@@ -30,7 +30,7 @@ class Input(Section):
     exposure_s: Positive | None = Field(None, description="exposure of a frame [s]")
     dose: Positive | None = Field(None, description="incident electrons per Å² and frame")
     voltage_kV: Positive | None = Field(None, description="acceleration voltage [kV]")
-    frames: str = Field("", description="frame range, start:stop:step")
+    frames: str = Field("", description="frame range, start:stop:step; a Run counts its frames from 0")
     roi: str = Field("", description="region of interest, y0:y1,x0:x1 [px]")
     mask: Path | None = Field(None, description="image file; columns are kept where it is not zero")
     data_bar: Literal["auto", "keep"] = Field("auto", description="cut off a burnt-in data bar")

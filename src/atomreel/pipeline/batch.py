@@ -109,13 +109,16 @@ def summarise(path: Path) -> dict[str, Any]:
 
 
 def find_in_files(inputs: Sequence[Path], recipe: Recipe, *, out: Path) -> Path:
-    """Columns of every frame of every file: one table with the columns of FOUND. Returns its path."""
+    """Columns of every frame of every file: one table with the columns of FOUND. Returns its path.
+
+    `frame` is the number of the frame in its file, whichever frames the recipe chooses.
+    """
 
     def rows(file: Path) -> list[pd.DataFrame]:
         plan = plan_columns(open_source(file, recipe.input), recipe)
         return [
-            find_atoms(plan, plan.source.clean(i)[0]).table.assign(frame=i).reindex(columns=FOUND[1:])
-            for i in range(len(plan.source.movie))
+            find_atoms(plan, plan.source.clean(i)[0]).table.assign(frame=number).reindex(columns=FOUND[1:])
+            for i, number in enumerate(plan.source.frames)
         ]
 
     return _table_of_files(inputs, rows, out=out, kind="columns")

@@ -84,14 +84,14 @@ def frame_symmetry(plan: Plan, i: int, data: FloatArray) -> Field:
 
 
 def whole_symmetry(source: Source, recipe: Recipe) -> pd.DataFrame:
-    """One row per frame: frame, p_<class>, std_<class> of the whole frame."""
+    """One row per frame: frame (its number in the file), p_<class>, std_<class> of the whole frame."""
     options = recipe.symmetry
     rows = []
-    for i in range(len(source.movie)):
-        rng = np.random.default_rng([recipe.run.seed, i])
+    for i, number in enumerate(source.frames):
+        rng = np.random.default_rng([recipe.run.seed, number])
         mean, std = classify_image(source.clean(i)[0], model=options.model, passes=options.passes, rng=rng)
         row = {f"p_{name}": value for name, value in zip(CLASSES, mean, strict=True)}
-        rows.append({"frame": i, **row, **{f"std_{n}": v for n, v in zip(CLASSES, std, strict=True)}})
+        rows.append({"frame": number, **row, **{f"std_{n}": v for n, v in zip(CLASSES, std, strict=True)}})
     return pd.DataFrame(rows)
 
 

@@ -22,7 +22,10 @@ LARGEST_WITH_BAR = 8192  # px; data bars are burnt into exported pictures, which
 
 @dataclass(frozen=True)
 class Source:
-    """movie: raw frames, cropped, not yet cleaned. mask: (Y, X) bool where columns count, or None."""
+    """movie: raw frames, cropped, not yet cleaned. mask: (Y, X) bool where columns count, or None.
+
+    frames: of each frame of `movie`, its number in the file.
+    """
 
     movie: Movie
     mask: npt.NDArray[np.bool_] | None
@@ -108,6 +111,7 @@ def describe_source(source: Source) -> dict[str, Any]:
         "dose": movie.dose,
         "voltage_kV": movie.voltage,
         "modality": movie.modality,
+        "source_frames": None if source.frames == tuple(range(len(movie))) else list(source.frames),
     }
     return {
         "name": movie.name,

@@ -36,9 +36,10 @@ def read_table(results: Results) -> PageTable:
     """What was read: each number and where it came from."""
     about = results.input
     y, x = results.shape
+    chosen = "chosen of the file's by input.frames, counted anew from 0" if "source_frames" in about else ""
     rows: list[tuple[str, str, str]] = [
         ("file", str(about.get("name") or about.get("path") or "–"), ""),
-        ("frames", f"{results.n_frames:,} of {y} × {x} px", ""),
+        ("frames", f"{results.n_frames:,} of {y} × {x} px", chosen),
     ]
     pixel = "not known"
     if results.pixel is not None:
