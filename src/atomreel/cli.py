@@ -116,7 +116,10 @@ def train(
     steps: Annotated[int | None, typer.Option(help="Training steps; the recipe's own if unset.")] = None,
     device: Device = "auto",
 ) -> None:
-    """Train a model on simulated images; resumes after a kill. The result is a model folder with its card."""
+    """Train a model on simulated images; resumes after a kill. The result is a model folder with its card.
+
+    A recipe can name a material (a TOML or CIF file and a zone axis) and a microscope: a finder for those alone.
+    """
     from atomreel.train import train_model
 
     typer.echo(train_model(name, out=out, steps=steps, device=device))

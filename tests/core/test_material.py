@@ -1,8 +1,11 @@
+import tomllib
+
 import numpy as np
 import pytest
+import tomli_w
 
 from atomreel.core.errors import InputError, UnknownNameError
-from atomreel.core.material import Defect, Material, Site, load_material, material_names
+from atomreel.core.material import Defect, Material, Site, load_material, make_material, material_names
 
 ALL = material_names()
 
@@ -39,6 +42,13 @@ def test_contract(name):
     for defect in material.defects:
         assert defect.name.count("_") == 1
         assert defect.action != "replace" or defect.species
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_material_as_a_table_and_back(name):
+    material = load_material(name)
+    table = tomllib.loads(tomli_w.dumps(material.to_dict()))
+    assert make_material(table) == material
 
 
 def pattern_share(material, pattern):
@@ -97,8 +107,10 @@ def test_refusals(tmp_path):
     with pytest.raises(UnknownNameError, match="colour"):
         load_material(path)
     (tmp_path / "x.cif").write_text("nothing")
-    with pytest.raises(InputError, match="no crystal structure"):
+    with pytest.raises(InputError, match="a cell and atoms are needed"):
         load_material(tmp_path / "x.cif")
+    with pytest.raises(InputError, match="no such file"):
+        load_material(tmp_path / "none.cif", zone=(1, 1, 0))
 
 
 def test_defects_must_fit_the_sites():

@@ -67,3 +67,14 @@ def test_files(tmp_path):
     path.write_text("no toml")
     with pytest.raises(InputError):
         load_scope(path)
+
+
+def test_what_is_stated_is_what_the_microscopes_have():
+    """By hand: what the docstring of Scope lists under each of them, and what all of them share."""
+    shared = {"materials", "modality", "nn_px", "drift", "damage"}
+    stm = set(Scope(modality="stm").stated())
+    assert stm == shared | {"noise", "lobe", "jitter"}
+    stem, hrtem = set(Scope(modality="stem").stated()), set(Scope(modality="hrtem").stated())
+    assert {"counts", "fwhm", "jitter", "voltage"} <= stem and not {"dose", "noise", "defocus"} & stem
+    assert {"dose", "cs", "mtf_c3", "voltage"} <= hrtem and not {"counts", "noise", "jitter"} & hrtem
+    assert stem | hrtem | stm == set(Scope().stated()) == set(Scope().to_dict())

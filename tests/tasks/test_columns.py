@@ -36,7 +36,7 @@ def test_the_heat_map_lies_on_the_columns(spacing: float, rng: np.random.Generat
     facts = np.array([spacing, 1, 0], dtype=np.float32)
     example = {"image": image.astype(np.float16), "columns": columns, "facts": facts}
     made = next(m for m in (TASK.encode(example, rng) for _ in range(20)) if m["heat"].any())
-    assert made["patch"].shape == made["heat"].shape == (1, 128, 128)
+    assert made["patch"].shape == made["heat"].shape == (1, TASK.patch, TASK.patch)
     inner = made["heat"][0, 16:-16, 16:-16] > 0.9
     assert inner.any()
     patch = ndimage.gaussian_filter(made["patch"][0], 1)

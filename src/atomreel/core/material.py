@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from functools import cache
 from math import gcd
 from pathlib import Path
@@ -130,6 +130,14 @@ class Material:
             info={"occupancy": [site.occupancy for site in self.sites], "zone": self.zone},
         )
 
+    def to_dict(self) -> dict[str, Any]:
+        """As a TOML file says it: lists, numbers and words; what is not known is left out."""
+        table = {key: value for key, value in asdict(self).items() if value not in (None, ())}
+        for key in ("sites", "defects"):
+            rows = table.get(key, ())
+            table[key] = [{k: _list(v) for k, v in row.items() if v is not None} for row in rows]
+        return {key: _list(value) for key, value in table.items()}
+
     def project(self) -> Pattern:
         """What the beam sees: columns of the two-dimensional cell perpendicular to the zone axis."""
         return _project(self)
@@ -153,11 +161,11 @@ def load_material(name: str | Path, *, zone: tuple[int, int, int] | None = None)
     Raises UnknownNameError for a name that is neither, InputError for a file that does not fit.
     """
     path = Path(name)
-    if path.suffix.lower() == ".cif":
-        return _from_cif(path, zone or (0, 0, 1))
-    if path.suffix == ".toml":
+    if path.suffix.lower() in (".cif", ".toml"):
         if not path.is_file():
             raise InputError(f"{path}: no such file")
+        if path.suffix.lower() == ".cif":
+            return _from_cif(path, zone or (0, 0, 1))
     else:
         if str(name) not in material_names():
             raise UnknownNameError("material", str(name), material_names())
@@ -168,10 +176,14 @@ def load_material(name: str | Path, *, zone: tuple[int, int, int] | None = None)
         raise InputError(f"{path}: not a material file ({error})") from error
     if zone is not None:
         table["zone"] = zone
-    return _from_table(table, path.stem)
+    return make_material(table, name=path.stem)
 
 
-def _from_table(table: Mapping[str, Any], name: str) -> Material:
+def make_material(table: Mapping[str, Any], *, name: str = "") -> Material:
+    """A Material from the table of its TOML file, which `Material.to_dict` gives. name: where the table has none.
+
+    Raises InputError, UnknownNameError.
+    """
     try:
         values = {key: _tuple(value) for key, value in table.items() if key not in ("sites", "defects")}
         sites = tuple(_record(Site, entry, name) for entry in table.get("sites", ()))
@@ -195,6 +207,10 @@ def _tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
+def _list(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
 def _from_cif(path: Path, zone: tuple[int, int, int]) -> Material:
     try:
         from ase.io import read
@@ -207,7 +223,10 @@ def _from_cif(path: Path, zone: tuple[int, int, int]) -> Material:
             warnings.simplefilter("ignore")  # odd CIF tags, which do not change the atoms
             atoms: Any = read(path, format="cif", fractional_occupancies=True)
     except Exception as error:
-        raise InputError(f"{path}: no crystal structure could be read ({error})") from error
+        said = str(error) or type(error).__name__
+        raise InputError(
+            f"{path}: no crystal structure could be read; a cell and atoms are needed ({said})"
+        ) from error
     partial = atoms.info.get("occupancy", {})
     kinds = atoms.arrays.get("spacegroup_kinds", np.arange(len(atoms)))
     sites = tuple(

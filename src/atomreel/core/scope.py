@@ -18,6 +18,17 @@ LOGARITHMIC = frozenset(
     {"nn_px", "counts", "dose", "noise"}
 )  # drawn with equal odds per factor, not per difference
 WORDS = ("materials", "modality")
+SCANNED, ELECTRONS = frozenset({"stem", "stm"}), frozenset({"stem", "hrtem"})
+ONLY = {  # numbers that microscopes of some kinds do not have
+    **dict.fromkeys(
+        ("counts", "fwhm", "tail", "semiangle", "source", "background", "abf"), frozenset({"stem"})
+    ),
+    **dict.fromkeys(("dose", "defocus", "cs", "c5", "astigmatism", "focal_spread"), frozenset({"hrtem"})),
+    **dict.fromkeys(("deflection", "mtf_c1", "mtf_c2", "mtf_c3"), frozenset({"hrtem"})),
+    **dict.fromkeys(("noise", "lobe"), frozenset({"stm"})),
+    "jitter": SCANNED,
+    "voltage": ELECTRONS,
+}
 
 
 @dataclass(frozen=True)
@@ -110,6 +121,11 @@ class Scope:
     def to_dict(self) -> dict[str, Any]:
         """Plain lists and numbers, as TOML and cards want them."""
         return {key: list(value) for key, value in asdict(self).items()}
+
+    def stated(self) -> dict[str, Any]:
+        """As `to_dict`, without the numbers that none of the microscopes in `modality` has."""
+        kinds = set(self.modality) or {"stem", "hrtem", "stm"}
+        return {key: value for key, value in self.to_dict().items() if kinds & ONLY.get(key, kinds)}
 
 
 NUMBERS = tuple(f.name for f in fields(Scope) if f.name not in WORDS)

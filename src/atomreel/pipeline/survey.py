@@ -96,7 +96,8 @@ def plan_columns(source: Source, recipe: Recipe) -> ColumnPlan:
         ).table
         for image in samples
     )
-    warnings = dict.fromkeys([*survey.warnings, *check(options.model, source.movie)])
+    against = check(options.model, source.movie, spacing_px=survey.spacing_px)
+    warnings = dict.fromkeys([*survey.warnings, *against])
     return ColumnPlan(source, recipe, survey, _species(tables, recipe), tables, tuple(warnings))
 
 

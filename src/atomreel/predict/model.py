@@ -6,6 +6,7 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from atomreel.core.card import Card, read_card
@@ -13,6 +14,8 @@ from atomreel.core.errors import ModelError, UnknownNameError
 from atomreel.core.files import sha256
 from atomreel.core.image import Movie
 from atomreel.tasks.task import build_network
+
+OTHER = 1.6  # ratio of distances that a survey, good to a factor 1.5, does not mistake
 
 
 def shipped() -> Path:
@@ -72,8 +75,11 @@ def describe_models(name: str | None = None) -> str:
     return "\n".join(f"{card.name:12} {card.purpose}" for card in cards)
 
 
-def check(model: str | Path, movie: Movie) -> list[str]:
-    """What speaks against using `model` on `movie`, in words; empty when nothing does."""
+def check(model: str | Path, movie: Movie, *, spacing_px: float | None = None) -> list[str]:
+    """What speaks against using `model` on `movie`, in words; empty when nothing does.
+
+    spacing_px: distance of neighbouring columns that a survey found, which must suit a model of one material.
+    """
     card = read_card(model_folder(model) / "card.toml")
     problems = []
     known = card.scope.get("modality")
@@ -82,8 +88,18 @@ def check(model: str | Path, movie: Movie) -> list[str]:
     smallest = int(card.input.get("smallest_px", 0))
     if min(movie.shape) < smallest:
         problems.append(f"{card.name} needs images of at least {smallest} px, got {movie.shape}")
-    for name, value in (("dose", movie.dose), ("voltage", movie.voltage)):
+    pixel = None if movie.pixel is None else float(np.sqrt(movie.pixel[0] * movie.pixel[1]))
+    dose = None if movie.modality in ("stem", "stm") else movie.dose  # those are simulated by their counts
+    for name, value in (("dose", dose), ("voltage", movie.voltage), ("pixel_A", pixel)):
         low, high = card.scope.get(name, (None, None))
         if value is not None and low is not None and not low <= value <= high:
-            problems.append(f"{name} {value:g} is outside what {card.name} was trained on ({low:g}–{high:g})")
+            problems.append(
+                f"{name} {value:.4g} is outside what {card.name} was trained on ({low:g}–{high:g})"
+            )
+    nearest = card.scope.get("nearest_A")
+    if nearest and pixel and spacing_px and not 1 / OTHER < spacing_px * pixel / nearest < OTHER:
+        problems.append(
+            f"columns are about {spacing_px * pixel:.2g} Å apart, {nearest:.2g} Å in what {card.name} was trained on "
+            f"({', '.join(card.scope['materials'])}, zone {card.scope['zone']})"
+        )
     return problems

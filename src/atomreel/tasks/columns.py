@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import numpy as np
@@ -13,6 +13,9 @@ from scipy import ndimage, optimize
 from scipy.spatial import cKDTree
 from torch.nn import functional as F
 
+from atomreel.core.errors import InputError
+from atomreel.core.material import Material
+from atomreel.core.scope import Scope, make_scope
 from atomreel.nets.columns import STRIDE, ColumnFinder
 from atomreel.prepare.scale import to_zoomed, zoom_image, zoomed_shape
 from atomreel.tasks.spoil import cut, spoil, turn
@@ -25,6 +28,7 @@ SIMULATED = (4.0, 30.0)  # column spacings of the simulated images [px]
 SIGMA = 1.5  # of the Gaussian that marks a column [px]
 APART = 2  # px: two columns are at least this far apart, plus one
 EMPTY = 0.07  # share of training patches that show nothing but noise
+FINEST = 0.45  # Å: no image shows columns that are nearer to each other
 MATCH = 0.25  # of the spacing: a found column this near to a true one is right
 
 
@@ -33,6 +37,8 @@ class ColumnTask:
     """patch: side of the pieces that the U-Net trains on [px].
 
     sizes: smallest and largest side of a simulated image [px], which shows about `columns_across` spacings.
+    conditions: what the microscopes are drawn from. material: the only one that is simulated; None for those of the
+    conditions, or any.
     """
 
     patch: int = 192
@@ -41,6 +47,8 @@ class ColumnTask:
     name: str = "columns"
     purpose: str = "Finds atomic columns in STEM, HRTEM and STM images of any material at any pixel size."
     classes: tuple[str, ...] = ("column",)
+    conditions: Scope = field(default_factory=lambda: Scope(nn_px=SIMULATED))
+    material: Material | None = None
     network: Mapping[str, Any] = field(default_factory=lambda: {"kind": "columns", "width": 32})
     recipe: Mapping[str, Any] = field(
         default_factory=lambda: {
@@ -60,17 +68,57 @@ class ColumnTask:
 
     @property
     def scope(self) -> Mapping[str, Any]:
-        from atomreel.simulate import sample
+        from atomreel.simulate.sample import MODALITIES
 
-        return dict(getattr(sample, "SCOPE", {})) | {"modality": ["stem", "hrtem", "stm"]}
+        told = self.conditions.stated() | {"modality": list(self.conditions.modality or MODALITIES)}
+        if self.material is None:
+            return told
+        pattern, (low, high) = self.material.project(), self.conditions.range("nn_px")
+        names = sorted({n for n, seen in zip(pattern.labels, pattern.visible, strict=True) if seen})
+        return told | {
+            "materials": [self.material.name],
+            "zone": list(self.material.zone),
+            "species": names,
+            "nearest_A": round(pattern.nearest, 4),
+            "pixel_A": [round(pattern.nearest / high, 4), round(pattern.nearest / low, 4)],
+        }
+
+    def narrowed(self, *, material: Material | None, scope: Mapping[str, Any]) -> ColumnTask:
+        """The same task for one material, or for the conditions `scope` (those of a Scope that differ), or both.
+
+        Raises UnknownNameError, RecipeError, InputError for what cannot be simulated.
+        """
+        conditions = make_scope({"nn_px": SIMULATED, **scope})
+        if material is not None and (nearest := material.project().nearest) < FINEST:
+            raise InputError(
+                f"{material.name} along {_axis(material)}: columns are {nearest:.2g} Å apart, which no microscope "
+                f"resolves ({FINEST:g} Å at best); choose smaller indices"
+            )
+        what = f"{material.title} along {_axis(material)}" if material else "the materials in its scope"
+        how = ", ".join(kind.upper() for kind in conditions.modality) or "STEM, HRTEM and STM"
+        task = replace(
+            self,
+            material=material,
+            conditions=conditions,
+            purpose=f"Finds atomic columns of {what} in {how} images.",
+            recipe={**self.recipe, "steps": 3000, "examples": 100},
+        )
+        task.sample(np.random.default_rng(0))  # what cannot be simulated is told now and not under way
+        return task
 
     def sample(self, rng: np.random.Generator) -> Arrays:
         """image (Y, X) float16 of mean 0 and standard deviation 1, columns (N, 2), and facts about them."""
         from atomreel.simulate.sample import random_image
 
-        spacing = float(np.exp(rng.uniform(*np.log(SIMULATED))))
+        spacing = float(np.exp(rng.uniform(*np.log(self.conditions.range("nn_px")))))
         side = int(np.clip(self.columns_across * spacing, *self.sizes))
-        made = random_image(rng, size=(side, side), nn_px=(spacing, spacing))
+        made = random_image(
+            rng,
+            size=(side, side),
+            materials=None if self.material is None else [self.material],
+            nn_px=(spacing, spacing),
+            scope=self.conditions,
+        )
         image = np.asarray(made.image, dtype=np.float32)
         image = (image - image.mean()) / max(float(image.std()), 1e-12)
         return {
@@ -147,6 +195,10 @@ class ColumnTask:
             "scale": float(told[0] - np.log2(scale * spacing)),
             "sign": (float(told[2]), bright),
         }
+
+
+def _axis(material: Material) -> str:
+    return f"[{' '.join(map(str, material.zone))}]"
 
 
 def disorder(patch: FloatArray, rng: np.random.Generator) -> FloatArray:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from atomreel.core.errors import AtomreelError, MissingExtraError
+from atomreel.core.errors import AtomreelError, MissingExtraError, RecipeError
 from atomreel.tasks.task import Task, build_network
 from atomreel.train.checkpoint import load_checkpoint, save_checkpoint
 from atomreel.train.record import draw_record
@@ -51,13 +51,22 @@ class Recipe:
 
 
 def recipe_for(task: Task, changes: Mapping[str, Any] = MappingProxyType({})) -> Recipe:
-    """The task's own recipe, with `changes` that are not None. Raises AtomreelError on an unknown key."""
+    """The task's own recipe, with `changes` that are not None.
+
+    Raises AtomreelError for an unknown key or a value that is no number.
+    """
     values = {**task.recipe, **{k: v for k, v in changes.items() if v is not None}}
     if unknown := set(values) - set(Recipe.__dataclass_fields__):
         raise AtomreelError(
             f"training recipe: unknown {', '.join(sorted(unknown))}; "
             f"known are {', '.join(Recipe.__dataclass_fields__)}"
         )
+    for key, value in values.items():
+        kinds = int if isinstance(getattr(Recipe, key), int) else (int, float)
+        if isinstance(value, bool) or not isinstance(value, kinds) or value < 0:
+            raise RecipeError(
+                f"training recipe: {key} = {value!r}; a {'whole ' if kinds is int else ''}number from 0 is needed"
+            )
     return Recipe(**values)
 
 
@@ -70,15 +79,17 @@ def fit(
     save_every: float = 180.0,
     stop_at: int | None = None,
     device: str = "auto",
+    first: Mapping[str, torch.Tensor] | None = None,
 ) -> tuple[torch.nn.Module, dict[str, Any]]:
     """Train to `recipe.steps` (or stop early at step `stop_at`), resuming from `out/checkpoint`.
 
-    save_every: seconds between checkpoints. Returns the averaged network and a record of the training.
+    save_every: seconds between checkpoints. first: weights to begin with, instead of random ones.
+    Returns the averaged network and a record of the training.
     Raises MissingExtraError without Lightning Fabric.
     """
     out.mkdir(parents=True, exist_ok=True)
     fabric = _fabric(device)
-    bare, average = _fresh_networks(task, recipe.seed)
+    bare, average = _fresh_networks(task, recipe.seed, first)
     plain = torch.optim.AdamW(bare.parameters(), lr=recipe.rate, weight_decay=recipe.weight_decay)
     about = load_checkpoint(out / "checkpoint", net=bare, average=average, optimiser=plain)
     step, spent, rows = (
@@ -92,7 +103,7 @@ def fit(
     end = recipe.steps if stop_at is None else min(stop_at, recipe.steps)
     sums: dict[str, float] = {}
     with open_stock(task, seed=recipe.seed, plan=recipe.plan(), start=step, workers=workers) as stock:
-        for made in batches(stock, recipe, step, end):
+        for made in batches(stock, recipe, start=step, end=end):
             batch = {k: v.to(fabric.device) for k, v in made.items()}
             for group in optimiser.param_groups:
                 group["lr"] = recipe.rate * schedule(step, recipe.steps)
@@ -129,14 +140,18 @@ def _seeded(seed: int) -> Iterator[None]:
         yield
 
 
-def _fresh_networks(task: Task, seed: int) -> tuple[torch.nn.Module, torch.nn.Module]:
-    """The network with first weights from `seed`, and its running average."""
+def _fresh_networks(
+    task: Task, seed: int, first: Mapping[str, torch.Tensor] | None = None
+) -> tuple[torch.nn.Module, torch.nn.Module]:
+    """The network with `first` weights or those that `seed` gives, and its running average."""
     with _seeded(seed):
         net = build_network(task.network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if first is not None:
+        net.load_state_dict(first)
     return net, copy.deepcopy(net).requires_grad_(False)
 
 
-def batches(stock: Stock, recipe: Recipe, start: int, end: int) -> Iterator[dict[str, torch.Tensor]]:
+def batches(stock: Stock, recipe: Recipe, *, start: int, end: int) -> Iterator[dict[str, torch.Tensor]]:
     """The batches of steps start … end − 1; while one is trained on, the next is made."""
     if start >= end:
         return

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import platform
-import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -15,11 +15,11 @@ import torch
 from safetensors.torch import save_file
 
 from atomreel.core.card import Card, write_card
-from atomreel.core.errors import RecipeError
 from atomreel.core.files import atomic, sha256
 from atomreel.predict.model import load_model, model_folder
-from atomreel.tasks.task import Arrays, Task, load_task
+from atomreel.tasks.task import Arrays, Task
 from atomreel.train.loop import Recipe, fit, recipe_for
+from atomreel.train.order import claim, first_weights, read_order, task_of
 from atomreel.train.stock import make_block
 
 SCORE_SEED = 1_000_003  # far from any training seed, so the test never meets a training example
@@ -36,26 +36,29 @@ def train_model(
     save_every: float = 180.0,
     device: str = "auto",
 ) -> Path:
-    """Train the model of task `name_or_recipe`, or of a TOML recipe (`task = "…"` and what differs).
+    """Train the model of task `name_or_recipe`, or of a TOML recipe (`train.order.read_order`: task, material, scope …).
 
     out: the model folder, by default one of the task's name here; an unfinished training in it is resumed.
     steps, seed, examples: change the recipe.
     workers: processes that simulate. Returns the folder, with weights.safetensors, card.toml, curve and pictures.
-    Raises UnknownNameError, RecipeError.
+    Raises UnknownNameError, RecipeError, InputError, ModelError before anything is written.
     """
-    task, changes = _read_recipe(name_or_recipe)
-    given = {"steps": steps, "seed": seed, "examples": examples}
-    recipe = recipe_for(task, {**changes, **{k: v for k, v in given.items() if v is not None}})
+    order = read_order(name_or_recipe)
+    task, given = order.task, {"steps": steps, "seed": seed, "examples": examples}
+    recipe = recipe_for(task, {**order.changes, **{k: v for k, v in given.items() if v is not None}})
+    first = first_weights(order.start, task) if order.start is not None else None
     folder = Path(out if out is not None else task.name)
-    folder.mkdir(parents=True, exist_ok=True)
-    net, record = fit(task, recipe, folder, workers=workers, save_every=save_every, device=device)
-    return write_model(folder, task, net.cpu(), recipe=recipe, seconds=record["seconds"])
+    claim(folder, order.about)
+    net, record = fit(
+        task, recipe, folder, workers=workers, save_every=save_every, device=device, first=first
+    )
+    return write_model(folder, task, net.cpu(), recipe=recipe, seconds=record["seconds"], about=order.about)
 
 
 def evaluate_model(name: str | Path, *, examples: int | None = None, out: str | Path | None = None) -> Card:
     """Test a model again on fresh simulated images and write the scores into its card (or into `out`)."""
     net, card = load_model(name)
-    task = load_task(card.task)
+    task = task_of(card)
     recipe = recipe_for(task)
     report = task.score(net, seed=SCORE_SEED + recipe.seed, examples=examples or recipe.examples)
     card = replace(card, **asdict(report))
@@ -63,8 +66,19 @@ def evaluate_model(name: str | Path, *, examples: int | None = None, out: str | 
     return card
 
 
-def write_model(folder: Path, task: Task, net: torch.nn.Module, *, recipe: Recipe, seconds: float) -> Path:
-    """What the task fits last, weights (half precision, as shipped), and the card with scores of exactly these."""
+def write_model(
+    folder: Path,
+    task: Task,
+    net: torch.nn.Module,
+    *,
+    recipe: Recipe,
+    seconds: float,
+    about: Mapping[str, Any] = MappingProxyType({}),
+) -> Path:
+    """What the task fits last, weights (half precision, as shipped), and the card with scores of exactly these.
+
+    about: the material, scope and start of an order, which the card keeps so that `evaluate_model` can test again.
+    """
     if hasattr(task, "finish"):
         task.finish(net, seed=recipe.seed, examples=recipe.examples)
     half = {k: v.half() if v.is_floating_point() else v for k, v in net.state_dict().items()}
@@ -85,6 +99,7 @@ def write_model(folder: Path, task: Task, net: torch.nn.Module, *, recipe: Recip
         scores=report.scores,
         training={
             **asdict(recipe),
+            **({"order": dict(about)} if about else {}),
             "minutes": round(seconds / 60, 1),
             "threads": torch.get_num_threads(),
             "machine": platform.machine(),
@@ -104,16 +119,3 @@ def data_hash(examples: list[Arrays]) -> str:
         for key in sorted(example):
             digest.update(key.encode() + np.ascontiguousarray(example[key]).tobytes())
     return digest.hexdigest()
-
-
-def _read_recipe(name_or_recipe: str | Path) -> tuple[Task, Mapping[str, Any]]:
-    path = Path(name_or_recipe)
-    if path.suffix != ".toml":
-        return load_task(str(name_or_recipe)), {}
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise RecipeError(f"{path}: not a training recipe that can be read: {error}") from error
-    if "task" not in values:
-        raise RecipeError(f"{path}: a training recipe names its task, e.g. task = 'columns'")
-    return load_task(str(values.pop("task"))), values
