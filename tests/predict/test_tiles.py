@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from atomreel.nets.columns import UNet
-from atomreel.predict.tiles import map_tiles
+from atomreel.nets.columns import HALO, STRIDE, WINDOW_HALO, UNet
+from atomreel.predict.tiles import EMPTY, map_tiles
 from atomreel.prepare.scale import zoomed_shape
 
 
@@ -55,10 +55,58 @@ def test_any_tile_gives_the_same_map(net: torch.nn.Module, zoom: float, shape: t
 def test_little_is_read_at_a_time(net: torch.nn.Module) -> None:
     image = Watched(np.random.default_rng(3).random((700, 700)).astype(np.float32))
     whole(net, image, 1.0, 64)
-    assert image.largest < 350**2
+    reach = STRIDE + HALO + WINDOW_HALO  # what can change the values of a tile and of its neighbourhoods
+    assert image.largest <= (64 + 2 * reach + 1) ** 2 < 500**2
 
 
 @pytest.mark.parametrize("shape", [(2, 2), (5, 40), (16, 9)])
 def test_tiny_images_pass(net: torch.nn.Module, shape: tuple[int, int]) -> None:
     image = np.random.default_rng(4).random(shape).astype(np.float32)
     assert np.isfinite(whole(net, image, 1.0, 64)).all()
+
+
+class Counted:
+    """The network, and how often it was asked."""
+
+    def __init__(self, net: torch.nn.Module) -> None:
+        self.net, self.asked = net, 0
+
+    def __call__(self, piece: torch.Tensor) -> torch.Tensor:
+        self.asked += 1
+        return self.net(piece)  # type: ignore[no-any-return]
+
+
+def far_half() -> np.ndarray:
+    """Counts in the left 200 columns of 200 × 1000; the rest holds one value, as padding does."""
+    image = np.full((200, 1000), 7.0, np.float32)
+    image[:, :200] = np.random.default_rng(5).poisson(7.0, (200, 200))
+    return image
+
+
+@pytest.mark.parametrize("level", [0.0, 7.0, -3.3, 1e4 + 0.1])
+@pytest.mark.parametrize("zoom", [1.0, 0.43, 1.6])
+def test_where_nothing_was_recorded_nobody_asks_the_network(
+    net: torch.nn.Module, level: float, zoom: float
+) -> None:
+    """Rounding in the zoom must not count as content."""
+    asked = Counted(net)
+    empty = whole(asked, np.full((150, 170), level, np.float32), zoom, 64)  # type: ignore[arg-type]
+    assert asked.asked == 0
+    assert (empty == EMPTY).all()
+
+
+def test_only_tiles_that_see_nothing_are_skipped(net: torch.nn.Module) -> None:
+    """Within reach of any content the map is that of the whole image; a logit of −20 is no column anywhere."""
+    asked = Counted(net)
+    one, tiled = whole(net, far_half(), 1.0, 4096), whole(asked, far_half(), 1.0, 64)  # type: ignore[arg-type]
+    skipped = (tiled == EMPTY).all(axis=0)
+    assert asked.asked < 4 * -(-1000 // 64)
+    assert not skipped[: 200 + HALO + WINDOW_HALO].any() and skipped[-64:].all()
+    assert np.abs(tiled - one)[:, ~skipped].max() < 1e-4 * np.abs(one).max()
+    assert 1 / (1 + np.exp(-EMPTY)) < 1e-8
+
+
+def test_a_faint_thing_is_no_emptiness(net: torch.nn.Module) -> None:
+    image = np.full((64, 64), 1000.0, np.float32)
+    image[32, 32] += 0.1
+    assert not (whole(net, image, 1.0, 64) == EMPTY).any()
