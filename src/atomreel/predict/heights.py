@@ -1,0 +1,131 @@
+"""Atoms per column from a focal series of HRTEM images, with calibrated probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy.special import softmax
+
+from atomreel.core.card import Card
+from atomreel.core.errors import InputError
+from atomreel.nets.heights import HeightReader
+from atomreel.predict.model import load_model
+from atomreel.tasks.heights import Reading, read_series
+
+FOCUS_WITHIN = 30.0  # Å: differences of focus that depart more from the trained ones are refused
+
+
+@dataclass(frozen=True)
+class Heights:
+    """table: y, x, y_err, x_err [px], score (probability of being a column), height (atoms), height_p (its probability).
+    probability: (N, K) of 1 … K atoms, rows sum to 1. warnings: in words."""
+
+    table: pd.DataFrame
+    probability: npt.NDArray[np.float64]
+    warnings: tuple[str, ...]
+
+
+def find_heights(
+    images: npt.ArrayLike,
+    *,
+    pixel: float,
+    dose: float | None = None,
+    defocus: Sequence[float] | None = None,
+    model: str | Path = "heights",
+    threshold: float | None = None,
+) -> Heights:
+    """Columns of a focal series (F, Y, X), registered to about 0.1 Å, and the number of atoms in each.
+
+    pixel: size [Å]. dose: electrons per Å² and image; None where it is not known, at some cost. defocus: of the images
+    [Å], underfocus positive, in their order; None: as the model's card says. Only the differences must be right, and
+    the first one to about 25 Å. model: name or folder. threshold: least score; the model's own by default.
+    Brightness and offset of the detector do not matter. Raises InputError, ModelError.
+
+    J. Madsen et al., Adv. Theory Simul. 1 (2018) 1800037, sections 2 and 4.3.
+    """
+    net, card = load_model(model)
+    if card.task != "heights":
+        raise InputError(f"model {card.name} has learned {card.task!r}, not heights; see 'atomreel models'")
+    series = _checked(images, pixel, card)
+    warnings = _doubts(dose, defocus, card)
+    reading = read_series(cast(HeightReader, net), series, pixel=pixel, dose=dose)
+    known = card.calibration
+    score = np.interp(reading.logit, known["logit"], known["score"])
+    keep = score >= (threshold if threshold is not None else float(card.threshold or 0.5))
+    probability = softmax(reading.heights[keep].astype(float) / float(known["temperature"]), axis=1)
+    if (full := int((probability.argmax(1) == len(card.classes) - 1).sum()) if keep.any() else 0) > 0:
+        warnings.append(
+            f"{full} columns have the most atoms that {card.name} tells apart ({len(card.classes)}): they may have more"
+        )
+    return Heights(_table(reading, keep, score, probability, card, pixel), probability, tuple(warnings))
+
+
+def _checked(images: npt.ArrayLike, pixel: float, card: Card) -> npt.NDArray[np.float32]:
+    series, wanted = np.asarray(images, dtype=np.float32), len(card.input["defocus_A"])
+    if series.ndim != 3 or len(series) != wanted:
+        raise InputError(f"expected a focal series of {wanted} images (F, Y, X), got shape {series.shape}")
+    if not np.isfinite(series).all():
+        raise InputError("the focal series has pixels that are not finite; mend or crop them first")
+    largest, smallest = float(card.input["largest_pixel_A"]), int(card.input["smallest_px"])
+    if not 0 < pixel <= largest:
+        raise InputError(f"pixel size {pixel:g} Å: {card.name} needs more than 0 and at most {largest:g} Å")
+    if min(series.shape[1:]) * pixel < smallest * float(card.input["pixel_A"]):
+        raise InputError(
+            f"{series.shape[1]} × {series.shape[2]} px of {pixel:g} Å are too small a field: "
+            f"{card.name} needs at least {smallest * card.input['pixel_A']:g} Å"
+        )
+    return series
+
+
+def _doubts(dose: float | None, defocus: Sequence[float] | None, card: Card) -> list[str]:
+    """What speaks against using the model, in words; a focal series of another kind is refused."""
+    warnings = []
+    trained = np.array(card.input["defocus_A"], dtype=float)
+    if defocus is not None:
+        given = np.asarray(defocus, dtype=float)
+        if given.shape != trained.shape or np.abs(np.diff(given) - np.diff(trained)).max() > FOCUS_WITHIN:
+            raise InputError(
+                f"defocus {given.tolist()} Å: {card.name} reads {trained.tolist()} Å plus one common offset; "
+                "put the images in this order, or train a model for this series"
+            )
+        if abs(float((given - trained).mean())) > FOCUS_WITHIN:
+            warnings.append(
+                f"the focus is off by {(given - trained).mean():.0f} Å from what {card.name} was trained on"
+            )
+    if dose is not None:
+        low, high = card.scope["dose"]
+        if not dose > 0:
+            raise InputError(f"dose {dose:g}: electrons per Å² and image, more than 0")
+        if not low <= dose <= high:
+            warnings.append(
+                f"dose {dose:g} e/Å² per image is outside what {card.name} was trained on ({low:g}–{high:g})"
+            )
+    return warnings
+
+
+def _table(
+    reading: Reading,
+    keep: npt.NDArray[np.bool_],
+    score: npt.NDArray[np.float64],
+    probability: npt.NDArray[np.float64],
+    card: Card,
+    pixel: float,
+) -> pd.DataFrame:
+    error = np.interp(reading.logit[keep], card.calibration["logit"], card.calibration["position_A"]) / pixel
+    return pd.DataFrame(
+        {
+            "y": reading.position[keep, 0],
+            "x": reading.position[keep, 1],
+            "y_err": error,
+            "x_err": error,
+            "score": score[keep],
+            "height": probability.argmax(1) + 1 if len(probability) else np.zeros(0, dtype=np.int64),
+            "height_p": probability.max(1, initial=0.0),
+        }
+    )
