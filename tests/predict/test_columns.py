@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import pytest
+import torch
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from atomreel.core.errors import InputError
+from atomreel.core.errors import InputError, UnknownNameError
 from atomreel.core.tables import SCHEMAS
-from atomreel.predict.columns import detect, find_columns, survey_columns
+from atomreel.nets.columns import ColumnFinder
+from atomreel.predict.columns import DECODERS, Survey, detect, find_columns, survey_columns
 from atomreel.predict.model import load_model
 
 # cell vectors (y, x) and basis with brightness, nearest distance about 1
@@ -170,6 +173,29 @@ def test_detection_reads_lazily() -> None:
     position, _ = detect(Lazy(), net, survey=survey, tile=64)  # type: ignore[arg-type]
     assert len(position) > 2000
     assert Lazy.largest < 512 * 512 * 0.9
+
+
+class Bright(torch.nn.Module):
+    """Takes what is bright for a column: the map is the image."""
+
+    def columns(self, image: torch.Tensor) -> torch.Tensor:
+        return 3 * image - 4
+
+
+@pytest.mark.parametrize("decoder", sorted(DECODERS))
+def test_every_decoder_finds_the_centres_whatever_the_tile(decoder: str) -> None:
+    made = scene(8, "square", spacing=10.0, counts=4e5)
+    survey = Survey(1.0, True, 1.0, made.spacing, "given", "columns")
+    net = cast(ColumnFinder, Bright())
+    whole, logit = detect(made.image, net, survey=survey, decoder=decoder)
+    tiled, again = detect(made.image, net, survey=survey, tile=128, decoder=decoder)
+    np.testing.assert_allclose(tiled, whole, atol=1e-3)
+    np.testing.assert_allclose(again, logit, atol=1e-3)
+    inner = made.columns[((made.columns > 10) & (made.columns < 245)).all(1)]
+    gap = cKDTree(whole[logit > 0]).query(inner)[0]
+    assert len(inner) > 400 and (gap < 0.5).mean() > 0.99 and np.median(gap) < 0.2
+    with pytest.raises(UnknownNameError, match="decoder"):
+        detect(made.image, net, survey=survey, decoder="nose")
 
 
 def test_noise_is_warned_about_and_scored_low(rng: np.random.Generator) -> None:

@@ -149,7 +149,12 @@ def find_atoms(plan: ColumnPlan, data: FloatArray) -> Found:
     """Columns of one cleaned frame, within the mask, with species that mean the same in all frames."""
     options = plan.recipe.columns
     found = find_columns(
-        data, survey=plan.survey, threshold=options.threshold, refine=options.refine, max_species=1
+        data,
+        survey=plan.survey,
+        threshold=options.threshold,
+        refine=options.refine,
+        max_species=1,
+        decoder=options.decoder,
     )
     atoms = found.table
     if plan.source.mask is not None and len(atoms):

@@ -92,7 +92,12 @@ def plan_columns(source: Source, recipe: Recipe) -> ColumnPlan:
     )
     tables = tuple(
         find_columns(
-            image.data, survey=survey, threshold=options.threshold, refine=options.refine, max_species=1
+            image.data,
+            survey=survey,
+            threshold=options.threshold,
+            refine=options.refine,
+            max_species=1,
+            decoder=options.decoder,
         ).table
         for image in samples
     )

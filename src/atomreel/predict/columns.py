@@ -12,10 +12,13 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 from scipy.spatial import cKDTree
+from scipy.special import expit
 
 from atomreel.core.card import Card
 from atomreel.core.image import Image
+from atomreel.core.registry import lookup
 from atomreel.core.tables import check_table
+from atomreel.interpret.blobs import find_blobs
 from atomreel.interpret.refine import Refined, refine_columns
 from atomreel.interpret.species import assign_species
 from atomreel.nets.columns import ColumnFinder
@@ -23,11 +26,12 @@ from atomreel.predict.model import load_model
 from atomreel.predict.survey import Survey, as_frame, survey_columns
 from atomreel.predict.tiles import TILE, map_tiles
 from atomreel.prepare.scale import from_zoomed
-from atomreel.tasks.columns import APART, find_peaks
+from atomreel.tasks.columns import APART, SIGMA, find_peaks
 
 __all__ = ["Found", "Survey", "detect", "find_columns", "survey_columns"]
 BLOCK = 2048  # px: larger images are refined in blocks of this side
 OVERLAP = 8.0  # spacings by which blocks overlap
+FAINTEST = 0.01  # blobs below this probability are no candidates
 NEIGHBOURS = 6  # whose scores tell how well the surroundings are known
 
 
@@ -57,6 +61,7 @@ def find_columns(
     refine: bool = True,
     max_species: int = 4,
     tile: int = TILE,
+    decoder: str = "peaks",
 ) -> Found:
     """Every atomic column of `image` (Y, X), which may be anything that can be sliced.
 
@@ -64,13 +69,14 @@ def find_columns(
     with model, contrast ("auto", "bright", "dark") and spacing [px]. threshold: least score; the model's own
     operating point by default. refine: joint maximum-likelihood positions with errors; without it the errors
     are NaN. max_species: most intensity classes. tile: side of the pieces that the network sees at a time [px].
+    decoder: how the network's map becomes positions, "peaks" (its maxima) or "log" (`interpret.blobs`).
 
     A score is the probability that the column is real, calibrated on simulated images. Raises InputError, ModelError.
     """
     frame = as_frame(image)
     survey = survey or survey_columns(frame, model=model, contrast=contrast, spacing=spacing)
     net, card = load_model(survey.model)
-    position, logit = detect(frame, cast(ColumnFinder, net), survey=survey, tile=tile)
+    position, logit = detect(frame, cast(ColumnFinder, net), survey=survey, tile=tile, decoder=decoder)
     score = calibrated(logit, card)
     least = threshold if threshold is not None else float(card.threshold or 0.5)
     keep = score >= least
@@ -89,18 +95,33 @@ def find_columns(
     return Found(_checked(table), residual, survey, diagnostics, tuple(dict.fromkeys(warnings)))
 
 
+def _blobs(logits: npt.NDArray[np.float32]) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
+    """As find_peaks, by the Laplacian of Gaussian of the probabilities; the logit is that of the blob's pixel."""
+    found = find_blobs(expit(logits), SIGMA, threshold=FAINTEST)
+    return found.position, logits[found.pixel[:, 0], found.pixel[:, 1]], found.pixel
+
+
+DECODERS = {"peaks": find_peaks, "log": _blobs}
+
+
 def detect(
-    frame: npt.NDArray[np.generic], net: ColumnFinder, *, survey: Survey, tile: int = TILE
+    frame: npt.NDArray[np.generic],
+    net: ColumnFinder,
+    *,
+    survey: Survey,
+    tile: int = TILE,
+    decoder: str = "peaks",
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float32]]:
-    """All maxima of the column map: positions (N, 2) [px of the image] and their logits (N,), in reading order."""
+    """All columns of the map: positions (N, 2) [px of the image] and their logits (N,), in reading order."""
+    decode = lookup("decoder", decoder, DECODERS)
     positions, logits = [np.zeros((0, 2))], [np.zeros(0, dtype=np.float32)]
     sign = 1.0 if survey.bright else -1.0
     with torch.no_grad():
         for piece in map_tiles(
             frame, net.columns, zoom=survey.zoom, sign=sign, tile=tile, margin=2 * APART + 4
         ):
-            peaks, height, pixel = find_peaks(piece.values)
-            pixel += np.array([piece.rows[0], piece.cols[0]])
+            peaks, height, pixel = decode(piece.values)
+            pixel = pixel + np.array([piece.rows[0], piece.cols[0]])
             (y0, y1), (x0, x1) = piece.core
             own = (pixel[:, 0] >= y0) & (pixel[:, 0] < y1) & (pixel[:, 1] >= x0) & (pixel[:, 1] < x1)
             positions.append(peaks[own] + (piece.rows[0], piece.cols[0]))
