@@ -59,7 +59,7 @@ def evaluate_model(name: str | Path, *, examples: int | None = None, out: str | 
     """Test a model again on fresh simulated images and write the scores into its card (or into `out`)."""
     net, card = load_model(name)
     task = task_of(card)
-    recipe = recipe_for(task)
+    recipe = recipe_for(task, {key: card.training.get(key) for key in ("seed", "examples")})
     report = task.score(net, seed=SCORE_SEED + recipe.seed, examples=examples or recipe.examples)
     card = replace(card, **asdict(report))
     write_card(Path(out) if out else model_folder(name) / "card.toml", card)
