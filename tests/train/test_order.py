@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from atomreel.core.card import Card, read_card, write_card
 from atomreel.core.errors import ModelError, RecipeError
@@ -65,8 +67,6 @@ def untrained(folder: Path, **changes: object) -> Path:
     folder.mkdir()
     write_card(folder / "card.toml", replace(card, **changes))  # type: ignore[arg-type]
     net = build_network(TASK.network)
-    from safetensors.torch import save_file
-
     save_file({k: v.contiguous() for k, v in net.state_dict().items()}, folder / "weights.safetensors")
     return folder
 
@@ -146,14 +146,12 @@ WRONG: dict[str, tuple[str, str]] = {
     "no such start": ('start = "colums"', "unknown model 'colums'"),
     "steps in words": ('material = "ws2"\nsteps = "many"', "steps = 'many'; a whole number"),
     "a fraction of a step": ("steps = 2.5", "steps = 2.5; a whole number"),
-    "not TOML": ("material = ws2", "cannot be read|can be read"),
+    "not TOML": ("material = ws2", "can be read"),
 }
 
 
 @pytest.mark.parametrize("what", WRONG)
 def test_a_wrong_recipe_is_one_line(what: str, call: Call, tmp_path: Path) -> None:
-    import re
-
     text, said = WRONG[what]
     write_recipe(tmp_path)
     (tmp_path / "empty.cif").write_text(ZINC_BLENDE)
