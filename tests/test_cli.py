@@ -19,7 +19,7 @@ from atomreel.core.recipe import recipe_keys
 
 FOUND = ["file", "frame", "y", "x", "y_err", "x_err", "score", "species", "intensity"]
 CLASSES = ["square", "rectangular", "centred", "hexagonal", "oblique", "noise"]
-VERBS = "run info find symmetry simulate train evaluate models report export keys doctor".split()  # noqa: SIM905
+VERBS = "run info find heights symmetry simulate train evaluate models report export keys doctor".split()  # noqa: SIM905
 QUICK = ("--set", "symmetry.passes=0", "--set", "run.preview=2")
 Call = Callable[..., tuple[int, str, str]]
 
@@ -109,7 +109,7 @@ def test_find_in_several_files(lattice, call: Call, tmp_path: Path) -> None:
     sizes = table.groupby(["file", "frame"]).size()
     assert list(sizes.index) == [("one.npy", 0), ("two.tif", 0), ("two.tif", 1)]
     assert sizes.between(60, 110).all()
-    assert table[["y", "x"]].ge(-4).all().all() and table[["y", "x"]].le(84).all().all()
+    assert table[["y", "x"]].ge(-0.5).all().all() and table[["y", "x"]].le(79.5).all().all()
     assert table.y_err.between(0.005, 1.0).mean() > 0.95 and table.score.between(0, 1).all()
     assert table.species.str.fullmatch(r"I\d").all()
     code, _, _ = call("find", tmp_path / "one.npy", "-o", tmp_path / "atoms.csv")
