@@ -78,6 +78,27 @@ def find(files: Files, *, out: Table, recipe: RecipeFile = None, set: Sets = [])
     typer.echo(find_in_files(files, load_recipe(recipe, overrides=set), out=out))
 
 
+@app.command(
+    epilog="Example: atomreel heights series.tif -o heights.parquet --set input.pixel_A=0.12 --set input.dose=3000"
+)
+def heights(
+    files: Files,
+    *,
+    out: Table,
+    model: Annotated[str, typer.Option(help="Model name or folder.")] = "heights",
+    recipe: RecipeFile = None,
+    set: Sets = [],  # noqa: B006
+) -> None:
+    """Atoms in every column, from focal series of three HRTEM images: one table with probabilities.
+
+    Each of FILES holds one series, in the order of focus that the model's card names.
+    """
+    from atomreel.core.recipe import load_recipe
+    from atomreel.pipeline.batch import heights_of_files
+
+    typer.echo(heights_of_files(files, load_recipe(recipe, overrides=set), out=out, model=model))
+
+
 @app.command(epilog="Example: atomreel symmetry a.tif b.tif --whole -o symmetry.csv")
 def symmetry(
     files: Files,

@@ -6,12 +6,13 @@ import weakref
 from pathlib import Path
 from types import SimpleNamespace
 
+import imageio.v3 as imageio
 import numpy as np
 import pandas as pd
 import pytest
 import zarr
 
-from atomreel.core.errors import InputError
+from atomreel.core.errors import AtomreelWarning, InputError
 from atomreel.core.field import Field
 from atomreel.core.recipe import load_recipe
 from atomreel.pipeline import batch
@@ -19,11 +20,13 @@ from atomreel.pipeline.batch import (
     describe_file,
     expand,
     find_in_files,
+    heights_of_files,
     map_file,
     run_files,
     summarise,
     symmetry_of_files,
 )
+from atomreel.predict.heights import Heights
 
 
 def test_folders_are_opened_and_stores_are_files(movie: Path, tmp_path: Path) -> None:
@@ -77,6 +80,34 @@ def test_tables_number_frames_as_the_file_does(movie: Path, tmp_path: Path) -> N
     assert table.frame.tolist() == [1, 3]
     found = pd.read_csv(find_in_files([movie], recipe, out=tmp_path / "a.csv"))
     assert found.frame.unique().tolist() == [1, 3]
+
+
+def test_a_focal_series_becomes_one_table(
+    movie: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pixel size, dose and chosen frames reach the reader; the mask, the probabilities and its doubts reach the user."""
+    seen: dict[str, object] = {}
+
+    def reader(series: np.ndarray, **given: object) -> Heights:
+        seen.update(given, shape=series.shape)
+        table = pd.DataFrame({"y": [10.2, 60.0], "x": [20.0, 9.0], "height": [2, 1], "height_p": [0.9, 0.6]})
+        return Heights(table, np.array([[0.1, 0.9], [0.6, 0.4]]), ("the focus is odd",))
+
+    monkeypatch.setattr(batch, "find_heights", reader)
+    mask = np.zeros((72, 72), np.uint8)
+    mask[:40] = 255
+    imageio.imwrite(tmp_path / "mask.png", mask)
+    told = ["input.pixel_A=0.12", "input.dose=900", "input.frames=:3", f"input.mask={tmp_path / 'mask.png'}"]
+    with pytest.warns(AtomreelWarning, match=r"lattice\.tif: the focus is odd"):
+        done = heights_of_files(
+            [movie], load_recipe(overrides=told), out=tmp_path / "h.parquet", model="mine"
+        )
+    assert seen == {"pixel": 0.12, "dose": 900.0, "model": "mine", "shape": (3, 72, 72)}
+    table = pd.read_parquet(done)
+    assert table.file.tolist() == ["lattice.tif"] and table.height.tolist() == [2]
+    assert table[["p_1", "p_2"]].to_numpy().tolist() == [[0.1, 0.9]]
+    with pytest.raises(InputError, match="pixel size unknown"):
+        heights_of_files([movie], load_recipe(), out=tmp_path / "h.csv")
 
 
 def test_a_map_of_every_frame(movie: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from atomreel.core.errors import AtomreelError, InputError
+from atomreel.core.errors import AtomreelError, AtomreelWarning, InputError
 from atomreel.core.files import write_table
 from atomreel.core.recipe import Recipe
 from atomreel.core.run import RunFolder
@@ -20,6 +21,7 @@ from atomreel.pipeline.progress import progress
 from atomreel.pipeline.source import open_input, open_source
 from atomreel.pipeline.store import write_frames
 from atomreel.pipeline.survey import plan_columns, plan_run
+from atomreel.predict.heights import find_heights
 from atomreel.read.movie import describe, list_datasets, suffix_table
 
 FOUND = ["file", "frame", "y", "x", "y_err", "x_err", "score", "species", "intensity"]
@@ -122,6 +124,32 @@ def find_in_files(inputs: Sequence[Path], recipe: Recipe, *, out: Path) -> Path:
         ]
 
     return _table_of_files(inputs, rows, out=out, kind="columns")
+
+
+def heights_of_files(
+    inputs: Sequence[Path], recipe: Recipe, *, out: Path, model: str | Path = "heights"
+) -> Path:
+    """Atoms per column of one focal series per file: file, y, x, y_err, x_err [px], score, height, height_p, and p_1 …
+    for every number of atoms. The pixel size must be known; the dose helps. Returns the table's path."""
+
+    def rows(file: Path) -> list[pd.DataFrame]:
+        source = open_source(file, recipe.input)
+        if source.movie.pixel is None:
+            raise InputError(f"{source.movie.name}: pixel size unknown; give it with --set input.pixel_A=…")
+        series = np.stack([source.clean(i)[0] for i in range(len(source.movie))])
+        pixel = float(np.mean(source.movie.pixel))
+        found = find_heights(series, pixel=pixel, dose=source.movie.dose, model=model)
+        for text in found.warnings:
+            warnings.warn(f"{source.movie.name}: {text}", AtomreelWarning, stacklevel=2)
+        each = {f"p_{n + 1}": found.probability[:, n] for n in range(found.probability.shape[1])}
+        table = found.table.assign(**each)
+        if source.mask is not None:
+            at = np.rint(table[["y", "x"]].to_numpy()).astype(int)
+            inside = np.clip(at, 0, np.array(source.mask.shape) - 1)
+            table = table[source.mask[inside[:, 0], inside[:, 1]]]
+        return [table]
+
+    return _table_of_files(inputs, rows, out=out, kind="heights")
 
 
 def symmetry_of_files(inputs: Sequence[Path], recipe: Recipe, *, out: Path) -> Path:
