@@ -2,15 +2,17 @@
 
     python benchmarks/yardstick.py SET INPUT_DIR OUT_DIR
 
-SET: columns (images → found.parquet) or bravais (multi-page TIFF → probs.csv). One recipe per SET
-(benchmarks/recipes/SET.toml), nothing tuned per file, nothing read but INPUT_DIR.
+SET: columns (images → found.parquet), bravais (multi-page TIFF → probs.csv) or heights (focal series and images.json
+→ found.parquet). One recipe per SET (benchmarks/recipes/SET.toml), nothing tuned per file, nothing read but INPUT_DIR.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pandas as pd
@@ -45,7 +47,24 @@ def bravais(source: Path, out: Path) -> Path:
     return out / "probs.csv"
 
 
-SETS = {"columns": columns, "bravais": bravais}
+def heights(source: Path, out: Path) -> Path:
+    """found.parquet: file, y, x, height, height_p. Pixel size and dose of each series are told, as images.json has them."""
+    listed = json.loads((source / "images.json").read_text(encoding="utf-8"))
+    parts = []
+    with tempfile.TemporaryDirectory() as folder:
+        for about in listed:
+            file, table = source / Path(about["file"]).name, Path(folder) / "found.parquet"
+            file = file if file.exists() else source / about["file"]
+            dose = about["dose_total"] / len(about["defocus_nominal_A"])
+            told = ["--set", f"input.pixel_A={about['pixel_A']}", "--set", f"input.dose={dose}"]
+            atomreel("heights", file, "-r", RECIPES / "heights.toml", *told, "-o", table)
+            parts.append(pd.read_parquet(table).assign(image=about["image"]))
+    found = pd.concat(parts, ignore_index=True)
+    found[["file", "image", "y", "x", "height", "height_p"]].to_parquet(out / "found.parquet", index=False)
+    return out / "found.parquet"
+
+
+SETS = {"columns": columns, "bravais": bravais, "heights": heights}
 
 
 def main() -> None:
