@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from pathlib import Path
 
@@ -32,3 +33,8 @@ def test_citations_have_year_and_place() -> None:
         assert year and key.endswith(year[1]), key
         for address in re.findall(r"https?://\S+", text):
             assert address.startswith("https://doi.org/10.")
+
+
+def test_no_work_is_listed_that_nothing_cites() -> None:
+    code = Path(inspect.getsourcefile(methods) or "").read_text(encoding="utf-8")
+    assert [key for key in CITATIONS if code.count(f'"{key}"') < 2] == []

@@ -21,8 +21,7 @@ CITATIONS: dict[str, str] = {
     "vanderwalt2014": "S. van der Walt et al., scikit-image: image processing in Python, PeerJ 2, e453 (2014). https://doi.org/10.7717/peerj.453",
     "paszke2019": "A. Paszke et al., PyTorch: an imperative style, high-performance deep learning library, Advances in Neural Information Processing Systems 32 (2019).",
     "hunter2007": "J. D. Hunter, Matplotlib: a 2D graphics environment, Computing in Science & Engineering 9, 90–95 (2007). https://doi.org/10.1109/MCSE.2007.55",
-    "larsen2017": "A. Hjorth Larsen et al., The atomic simulation environment: a Python library for working with atoms, Journal of Physics: Condensed Matter 29, 273002 (2017). https://doi.org/10.1088/1361-648X/aa680e",
-    "mckinney2010": "W. McKinney, Data structures for statistical computing in Python, Proceedings of the 9th Python in Science Conference, 56–61 (2010).",
+    "mckinney2010": "W. McKinney, Data structures for statistical computing in Python, Proceedings of the 9th Python in Science Conference, 56–61 (2010). https://doi.org/10.25080/Majora-92bf1922-00a",
 }
 LIBRARIES = ("harris2020", "virtanen2020", "mckinney2010", "vanderwalt2014", "hunter2007")
 
