@@ -4,10 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from atomreel.core.errors import InputError
 from atomreel.core.image import Movie
-from atomreel.predict.survey import DEFAULT_SPACING, TARGET, line_noise, odds, survey_columns, vote
+from atomreel.predict.survey import (
+    DEFAULT_SPACING,
+    GRID,
+    TARGET,
+    Wish,
+    certainty,
+    likeliest,
+    pooled,
+    survey_columns,
+)
 
 
 def lattice(spacing: float, *, side: int = 320, seed: int = 0, dark: bool = False) -> np.ndarray:
@@ -60,18 +71,35 @@ def test_wrong_wishes_are_refused(given: dict, says: str) -> None:
         survey_columns(np.zeros((64, 64)), **given)
 
 
-def test_votes_that_are_lost_do_not_pull() -> None:
-    good = [[3.0, 0.1, 2.0]] * 6
-    lost = [[6.0, 1.5, -1.0], [1.0, 1.5, -1.0], [7.0, 1.0, -1.0]]
-    spacing, spread = vote(np.array(good + lost))
-    assert spacing == pytest.approx(8.0, rel=0.03)
-    assert spread < 0.5
-    assert odds(np.array(good + lost)) > 0.7
-    assert vote(np.array(lost))[1] > spread
+def piece(spacing: float, *, bright: bool = True, spread: float = 0.1) -> np.ndarray:
+    """(2, G) log-probabilities of a piece that says so."""
+    row = -0.5 * ((GRID - np.log2(spacing)) / spread) ** 2
+    table = np.logaddexp(np.stack([row - 3.0, row] if bright else [row, row - 3.0]), -6.0)
+    return table - np.logaddexp.reduce(table.ravel())
 
 
-def test_line_noise_is_seen_and_a_lattice_is_not(rng: np.random.Generator) -> None:
-    image = lattice(10.0)
-    assert 0.6 < line_noise(image) < 1.5
-    assert line_noise(image + rng.normal(0, 1, (320, 1))) > 2
-    assert line_noise(np.zeros((50, 50))) == 1.0
+def test_pieces_that_are_lost_do_not_pull() -> None:
+    even = np.full((2, len(GRID)), -np.log(2 * len(GRID)))
+    few = np.array([piece(8.0)] * 3 + [even] * 3)
+    table = pooled(few)
+    assert table.sum() == pytest.approx(1)
+    assert likeliest(table) == pytest.approx(8.0, rel=0.03)
+    assert table[1].sum() > 0.9
+    assert certainty(table, 8.0) > 0.9
+    assert certainty(pooled(np.array([even])), 8.0) < 0.15
+
+
+def test_one_reading_of_the_contrast_has_one_spacing() -> None:
+    honeycomb, holes = piece(10.0), piece(10.0 * np.sqrt(3), bright=False)
+    both = np.array([np.logaddexp(honeycomb + np.log(0.6), holes + np.log(0.4))])
+    assert likeliest(pooled(both)) == pytest.approx(10.0, rel=0.05)
+    assert likeliest(pooled(both, Wish(bright=False))) == pytest.approx(10.0 * np.sqrt(3), rel=0.05)
+    assert pooled(both, Wish(spacing=17.0))[0].sum() > 0.8
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.floats(2.0, 150.0), st.integers(1, 12))
+def test_pieces_that_agree_are_believed(spacing: float, count: int) -> None:
+    table = pooled(np.array([piece(spacing)] * count))
+    assert likeliest(table) == pytest.approx(spacing, rel=0.05)
+    assert certainty(table, spacing) >= certainty(pooled(np.array([piece(spacing)])), spacing) - 1e-9

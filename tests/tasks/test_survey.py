@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from atomreel.nets.columns import build
-from atomreel.tasks.survey import CROPS, Piece, batched, fit_surveyor, survey_pieces
+from atomreel.nets.surveyor import BINS, spacing_bins
+from atomreel.tasks.survey import CROPS, Piece, batched, fit_surveyor, survey_pieces, targets
 from atomreel.tasks.task import Arrays
 
 
@@ -42,10 +43,11 @@ def test_a_surveyor_learns_and_leaves_the_u_net_alone() -> None:
     fit_surveyor(net, iter(pieces), seed=3)
     first = {k: v.clone() for k, v in net.surveyor.state_dict().items()}
     with torch.no_grad():
-        told = net.survey(torch.from_numpy(np.stack([p.crop for p in pieces])[:, None])).numpy()
-    error = np.abs(told[:, 0] - [p.log2_spacing for p in pieces])
+        told = net.survey(torch.from_numpy(np.stack([p.crop for p in pieces])[:, None])).exp()
+    assert torch.allclose(told.sum((1, 2)), torch.ones(len(pieces)), atol=1e-4)
+    error = np.abs(spacing_bins()[told.sum(1).argmax(1)].numpy() - [p.log2_spacing for p in pieces])
     assert np.median(error) < 0.15
-    assert np.mean((told[:, 2] > 0) == [p.bright for p in pieces]) > 0.9
+    assert np.mean((told[:, 1].sum(1) > 0.5).numpy() == [p.bright for p in pieces]) > 0.9
     assert all(torch.equal(v, before[k]) for k, v in net.columns.state_dict().items())
     fit_surveyor(net, iter(pieces), seed=3)
     assert all(torch.equal(v, first[k]) for k, v in net.surveyor.state_dict().items())
@@ -56,3 +58,11 @@ def test_batches_lose_nothing() -> None:
     parts = list(batched(iter(pieces), 3))
     assert [len(p) for p in parts] == [3, 3, 1]
     assert [p.log2_spacing for part in parts for p in part] == list(range(7))
+
+
+def test_the_target_stands_at_the_truth() -> None:
+    wanted = targets(torch.tensor([3.0, 1.2]), torch.tensor([1.0, 0.0]))
+    assert wanted.shape == (2, 2, BINS)
+    assert torch.allclose(wanted.sum((1, 2)), torch.ones(2))
+    assert wanted[0, 0].sum() == 0 and wanted[1, 1].sum() == 0
+    assert torch.allclose((wanted.sum(1) * spacing_bins()).sum(1), torch.tensor([3.0, 1.2]), atol=0.02)

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from atomreel.nets.surveyor import RINGS, Surveyor, spectral_rings
+
 LEVELS = (
     1,
     2,
@@ -24,7 +26,6 @@ HALO = (
 BLOCK = 4  # the window of the normalisation is evaluated on blocks of this many px
 WINDOW = 16.0  # its standard deviation [px]
 WINDOW_HALO = 80  # px beyond which the window is cut, in whole strides
-RINGS, ANGLES = 32, 64  # of the polar map of the spectrum
 LIMIT = 8.0  # normalised values are clipped here: single counts in a vacuum
 
 
@@ -106,48 +107,6 @@ class UNet(nn.Module):
         return self.head(F.relu(F.pixel_shuffle(self.fine(x), 2)))
 
 
-class Surveyor(nn.Module):
-    """Scale and contrast of a crop, from what the U-Net makes of it and of its negative, and from its spectrum.
-
-    (N, features) → (N, 3): log2 of the column spacing [px], log of its scale, bright logit.
-    """
-
-    mean: Tensor
-    scale: Tensor
-
-    def __init__(self, features: int) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(features))
-        self.register_buffer("scale", torch.ones(features))
-        self.read = nn.Sequential(
-            nn.Dropout(0.2), nn.Linear(features, 96), nn.ReLU(), nn.Dropout(0.2), nn.Linear(96, 3)
-        )
-
-    def forward(self, features: Tensor) -> Tensor:
-        standard = ((features - self.mean) / self.scale).clamp(-6.0, 6.0)
-        scale, spread, bright = self.read(standard).unbind(1)
-        return torch.stack([3.0 + scale, spread.clamp(-4.0, 2.0), bright], 1)
-
-
-def spectral_rings(x: Tensor) -> Tensor:
-    """(N, 1, Y, X) normalised → (N, 2·RINGS): mean and maximum of the log power on rings of 2 to 40 px spacing."""
-    ny, nx = x.shape[-2:]
-    window = torch.outer(torch.hann_window(ny, False), torch.hann_window(nx, False)).to(x)
-    power = torch.fft.fftshift(torch.fft.fft2(x.float() * window).abs().square(), dim=(-2, -1))
-    power = F.avg_pool2d(power, 3, 1, 1).clamp_min(1e-6).log()
-    power = power - power.mean((2, 3), keepdim=True)
-    q = torch.logspace(math.log10(1 / 40), math.log10(1 / 2.05), RINGS)
-    angle = torch.arange(ANGLES) * (math.pi / ANGLES)
-    # fftshift puts q = 0 at pixel n // 2; grid_sample counts from −1 to 1 over pixel centres
-    grid = [
-        2 * (q[:, None] * wave(angle) * n + n // 2) / (n - 1) - 1
-        for wave, n in ((torch.cos, nx), (torch.sin, ny))
-    ]
-    grid_yx = torch.stack(grid, -1).to(x).expand(len(x), -1, -1, -1)
-    rings = F.grid_sample(power, grid_yx, mode="bilinear", padding_mode="border", align_corners=True)[:, 0]
-    return torch.cat([rings.mean(-1), rings.amax(-1)], 1)
-
-
 class ColumnFinder(nn.Module):
     """Both networks; each normalises its own input. Images are plain brightness, (N, 1, Y, X)."""
 
@@ -161,7 +120,7 @@ class ColumnFinder(nn.Module):
         return self.columns(local_normalise(images))
 
     def survey(self, crops: Tensor) -> Tensor:
-        """Crops of any scale and contrast → (N, 3), see Surveyor."""
+        """Crops of any scale and contrast → (N, 2, BINS) log-probabilities, see Surveyor."""
         return self.surveyor(self.survey_features(crops))
 
     def survey_features(self, crops: Tensor) -> Tensor:

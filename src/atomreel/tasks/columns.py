@@ -17,6 +17,7 @@ from atomreel.core.errors import InputError
 from atomreel.core.material import Material
 from atomreel.core.scope import Scope, make_scope
 from atomreel.nets.columns import STRIDE, ColumnFinder
+from atomreel.nets.surveyor import spacing_bins
 from atomreel.prepare.scale import to_zoomed, zoom_image, zoomed_shape
 from atomreel.tasks.spoil import cut, spoil, turn
 from atomreel.tasks.survey import CROP, SURVEYED, fit_surveyor, survey_pieces
@@ -182,7 +183,7 @@ class ColumnTask:
         with torch.no_grad():
             logits = net(torch.from_numpy(zoomed)[None, None])[0, 0].numpy()
             crop, scale, _ = cut(image, CROP, rng, spacing=spacing, wanted=SURVEYED)
-            told = net.survey(torch.from_numpy(crop)[None, None])[0].numpy()  # type: ignore[operator]
+            told = net.survey(torch.from_numpy(crop)[None, None])[0].exp()  # type: ignore[operator]
         ny, nx = zoomed_shape((image.shape[0], image.shape[1]), zoom)
         peaks, height, _ = find_peaks(logits[:ny, :nx])
         right, missed = match(to_zoomed(columns, zoom), peaks, spacing=zoom * spacing, shape=(ny, nx))
@@ -192,8 +193,8 @@ class ColumnTask:
             "right": right[keep] > 0,
             "missed": missed,
             "dose": dose,
-            "scale": float(told[0] - np.log2(scale * spacing)),
-            "sign": (float(told[2]), bright),
+            "scale": float(spacing_bins()[told.sum(0).argmax()] - np.log2(scale * spacing)),
+            "bright": (float(told[1].sum()), bright),
         }
 
 
@@ -349,7 +350,7 @@ def _rates(found: list[dict[str, Any]], calibration: Mapping[str, Any]) -> dict[
 def survey_scores(found: list[dict[str, Any]]) -> dict[str, Any]:
     """How well the surveyor reads scale and contrast from one crop."""
     scale = np.abs([f["scale"] for f in found])
-    sign = np.array([(logit > 0) == bool(bright) for logit, bright in (f["sign"] for f in found)])
+    sign = np.array([(share > 0.5) == bool(bright) for share, bright in (f["bright"] for f in found)])
     return {
         "spacing_within_20_percent": round(float((scale < np.log2(1.2)).mean()), 4),
         "contrast_right": round(float(sign.mean()), 4),
