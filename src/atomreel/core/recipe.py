@@ -89,6 +89,13 @@ class Calibrate(Section):
     material: str | None = Field(None, description="known lattice that sets pixel size and shear")
 
 
+class Compute(Section):
+    backend: Literal["auto", "openvino", "torch", "reference"] = Field(
+        "auto",
+        description="what runs the column network; 'auto' = the fastest here, 'reference' = torch float32",
+    )
+
+
 class RunOptions(Section):
     seed: int = Field(0, ge=0, description="seed of every random draw")
     chunk: int = Field(8, ge=1, le=512, description="frames per checkpoint")
@@ -106,6 +113,7 @@ class Recipe(Section):
     defects: Defects = Defects()
     tracks: Tracks = Tracks()
     calibrate: Calibrate = Calibrate()
+    compute: Compute = Compute()
     run: RunOptions = RunOptions()
     analysis: dict[str, dict[str, Any]] = Field(default_factory=dict)
 

@@ -20,14 +20,14 @@ def diagnose() -> dict[str, str]:
     """Everything `atomreel doctor` prints."""
     import torch
 
+    from atomreel.predict.backend import has_bf16, identify_backend
     from atomreel.predict.model import model_names
 
     rows = versions()
     rows["platform"] = platform.platform()
     rows["cores"] = f"{os.cpu_count()} ({torch.get_num_threads()} used by torch)"
-    rows["bfloat16"] = (
-        "native" if torch.backends.mkldnn.is_available() and _bf16() else "not native: float32 is used"
-    )
+    rows["bfloat16"] = "native" if has_bf16() else "not native: float32 is used"
+    rows["backend"] = identify_backend()
     rows["accelerator"] = torch.cuda.get_device_name() if torch.cuda.is_available() else "none (CPU)"
     rows["models"] = ", ".join(model_names())
     for name, extra in OPTIONAL.items():
@@ -36,9 +36,3 @@ def diagnose() -> dict[str, str]:
         except PackageNotFoundError:
             rows[name] = f"not installed: pip install 'atomreel[{extra}]'"
     return rows
-
-
-def _bf16() -> bool:
-    import torch
-
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

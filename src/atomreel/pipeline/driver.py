@@ -24,6 +24,7 @@ from atomreel.pipeline.progress import progress
 from atomreel.pipeline.source import describe_source, open_source
 from atomreel.pipeline.store import Chunk, read_group, write_chunk
 from atomreel.pipeline.survey import Plan, describe_calibration, describe_plan, plan_run
+from atomreel.predict.backend import identify_backend
 from atomreel.predict.model import model_folder
 from atomreel.prepare.drift import DriftState, advance
 from atomreel.report.page import write_report
@@ -52,6 +53,7 @@ def run(
         folder.log("start" if state == "new" else "resume")
         with _timed(folder, "survey"):
             plan = plan_run(source, chosen)
+        folder.log("backend", plan.columns.backend.describe())
         with _timed(folder, "frames"):
             chunks = _all_chunks(plan, folder)
     except AtomreelError:
@@ -74,6 +76,7 @@ def _about(plan: Plan, path: Path, key: dict[str, Any], notes: Sequence[str]) ->
         "recipe": plan.recipe.to_dict(),
         "versions": key["versions"],
         "models": {name: {"sha256": digest} for name, digest in key["models"].items()},
+        "backend": plan.columns.backend.describe(),
         "survey": describe_plan(plan),
         "warnings": list(notes),
     }
@@ -106,7 +109,7 @@ def default_folder(path: Path) -> Path:
 
 
 def identify(path: Path, recipe: Recipe) -> dict[str, Any]:
-    """What makes two runs the same run: bytes of the input and of what it names, recipe, versions, models."""
+    """What makes two runs the same run: bytes of the input and of what it names, recipe, versions, models, backend."""
     models = {name: sha256(model_folder(name)) for name in (recipe.columns.model, recipe.symmetry.model)}
     beside: dict[str, Any] = {"times_csv": recipe.input.times_csv, "mask": recipe.input.mask}
     for key, file in beside.items():
@@ -120,6 +123,7 @@ def identify(path: Path, recipe: Recipe) -> dict[str, Any]:
         "recipe": recipe.to_dict(),
         "versions": versions(),
         "models": models,
+        "backend": identify_backend(recipe.compute.backend),
         **{key: sha256(file) for key, file in beside.items() if file is not None},
     }
 

@@ -155,6 +155,7 @@ def find_atoms(plan: ColumnPlan, data: FloatArray) -> Found:
         refine=options.refine,
         max_species=1,
         decoder=options.decoder,
+        backend=plan.recipe.compute.backend,
     )
     atoms = found.table
     if plan.source.mask is not None and len(atoms):

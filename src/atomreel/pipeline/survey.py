@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -16,9 +16,11 @@ from atomreel.interpret.calibrate import Calibration, calibrate
 from atomreel.interpret.cell import AverageCell, average_cell
 from atomreel.interpret.lattice import fit_lattices
 from atomreel.interpret.species import SpeciesModel, fit_species
+from atomreel.nets.columns import ColumnFinder
 from atomreel.pipeline.source import SAMPLES, Source, has_content, spread
+from atomreel.predict.backend import Backend, choose_backend
 from atomreel.predict.columns import Survey, find_columns, survey_columns
-from atomreel.predict.model import check
+from atomreel.predict.model import check, load_model
 from atomreel.predict.symmetry import window_for_lattice
 from atomreel.prepare.clean import clean_frame
 
@@ -33,7 +35,7 @@ GRID = 24  # most windows along a side, unless a step is asked for
 class ColumnPlan:
     """What finding columns in a frame needs: scale, contrast and intensity classes shared by all frames.
 
-    samples: the columns of the frames that were looked at.
+    samples: the columns of the frames that were looked at. backend: what runs the network.
     """
 
     source: Source
@@ -41,6 +43,7 @@ class ColumnPlan:
     survey: Survey
     species: SpeciesModel | None
     samples: tuple[pd.DataFrame, ...]
+    backend: Backend
     warnings: tuple[str, ...]
 
 
@@ -98,12 +101,15 @@ def plan_columns(source: Source, recipe: Recipe) -> ColumnPlan:
             refine=options.refine,
             max_species=1,
             decoder=options.decoder,
+            backend=recipe.compute.backend,
         ).table
         for image in samples
     )
     against = check(options.model, source.movie, spacing_px=survey.spacing_px)
-    warnings = dict.fromkeys([*survey.warnings, *against])
-    return ColumnPlan(source, recipe, survey, _species(tables, recipe), tables, tuple(warnings))
+    net = cast(ColumnFinder, load_model(options.model)[0])
+    backend = choose_backend(net.columns, recipe.compute.backend)
+    warnings = [text for text in dict.fromkeys([*survey.warnings, *against, backend.notice]) if text]
+    return ColumnPlan(source, recipe, survey, _species(tables, recipe), tables, backend, tuple(warnings))
 
 
 def central_block(movie: Movie) -> Movie:

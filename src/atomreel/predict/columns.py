@@ -22,6 +22,7 @@ from atomreel.interpret.blobs import find_blobs
 from atomreel.interpret.refine import Refined, refine_columns
 from atomreel.interpret.species import assign_species
 from atomreel.nets.columns import ColumnFinder
+from atomreel.predict.backend import choose_backend
 from atomreel.predict.model import load_model
 from atomreel.predict.survey import Survey, as_frame, survey_columns
 from atomreel.predict.tiles import TILE, map_tiles
@@ -62,6 +63,7 @@ def find_columns(
     max_species: int = 4,
     tile: int = TILE,
     decoder: str = "peaks",
+    backend: str = "auto",
 ) -> Found:
     """Every atomic column of `image` (Y, X), which may be anything that can be sliced.
 
@@ -70,13 +72,16 @@ def find_columns(
     operating point by default. refine: joint maximum-likelihood positions with errors; without it the errors
     are NaN. max_species: most intensity classes. tile: side of the pieces that the network sees at a time [px].
     decoder: how the network's map becomes positions, "peaks" (its maxima) or "log" (`interpret.blobs`).
+    backend: what runs the network, see `predict.backend.candidates`.
 
     A score is the probability that the column is real, calibrated on simulated images. Raises InputError, ModelError.
     """
     frame = as_frame(image)
     survey = survey or survey_columns(frame, model=model, contrast=contrast, spacing=spacing)
     net, card = load_model(survey.model)
-    position, logit = detect(frame, cast(ColumnFinder, net), survey=survey, tile=tile, decoder=decoder)
+    position, logit = detect(
+        frame, cast(ColumnFinder, net), survey=survey, tile=tile, decoder=decoder, backend=backend
+    )
     score = calibrated(logit, card)
     least = threshold if threshold is not None else float(card.threshold or 0.5)
     keep = score >= least
@@ -111,15 +116,15 @@ def detect(
     survey: Survey,
     tile: int = TILE,
     decoder: str = "peaks",
+    backend: str = "auto",
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float32]]:
     """All columns of the map: positions (N, 2) [px of the image] and their logits (N,), in reading order."""
     decode = lookup("decoder", decoder, DECODERS)
+    network = choose_backend(net.columns, backend).network
     positions, logits = [np.zeros((0, 2))], [np.zeros(0, dtype=np.float32)]
     sign = 1.0 if survey.bright else -1.0
     with torch.no_grad():
-        for piece in map_tiles(
-            frame, net.columns, zoom=survey.zoom, sign=sign, tile=tile, margin=2 * APART + 4
-        ):
+        for piece in map_tiles(frame, network, zoom=survey.zoom, sign=sign, tile=tile, margin=2 * APART + 4):
             peaks, height, pixel = decode(piece.values)
             pixel = pixel + np.array([piece.rows[0], piece.cols[0]])
             (y0, y1), (x0, x1) = piece.core
