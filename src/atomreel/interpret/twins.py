@@ -16,6 +16,8 @@ from atomreel.interpret.dumbbells import axis_angle
 
 Array = npt.NDArray[np.float64]
 ROUNDS = 4  # the others' peaks are taken off before each, and the discs follow the blobs
+WANDERED = 0.6  # of the radius: a blob that ended further from its start is another one
+LONGEST = 1.5  # of the radius: ends further apart are two blobs
 NARROWEST = 0.2  # of the mean width: σ of an end never gets below
 
 
@@ -162,7 +164,10 @@ def _fit(
     size = np.array([reach, reach, 1, reach**2, reach**2, np.ptp(seen), np.ptp(seen)])
     done = least_squares(lambda p: _model(p, y, x) - seen, first, x_scale=size, method="trf", max_nfev=60)
     away = np.hypot(*(done.x[:2] - centre))
-    if not np.isfinite(done.x).all() or away > reach or done.x[5] <= 0 or np.exp(done.x[2]) > 2 * reach:
+    apart = np.sqrt(np.hypot(*done.x[3:5]))
+    if not np.isfinite(done.x).all() or away > WANDERED * reach or done.x[5] <= 0:
+        return nothing
+    if np.exp(done.x[2]) > reach or apart > LONGEST * reach:
         return nothing
     normal = np.linalg.pinv(done.jac.T @ done.jac)
     middle = done.jac.T @ (done.jac * done.fun[:, None] ** 2)
