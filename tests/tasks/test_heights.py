@@ -8,10 +8,10 @@ import torch
 from scipy import ndimage
 
 from atomreel.tasks.heights import (
-    PIXEL,
     SIDE,
     TASK,
     HeightsTask,
+    _read_turned,
     _turn,
     draw_heights,
     position_errors,
@@ -82,25 +82,36 @@ def test_the_loss_falls(example):
 
 
 class Mirror(torch.nn.Module):
-    """Says that a column is where the image is bright, and writes the position on its map as height logits."""
+    """Says that a column is where the first image is bright, and gives the other images as logits of heights."""
 
     def forward(self, images, log_dose):
-        y, x = torch.meshgrid(
-            *(torch.arange(n // 2, dtype=torch.float32) for n in images.shape[2:]), indexing="ij"
-        )
-        return images[:, :1], torch.stack([y, x])[None]
+        return images[:, :1], torch.nn.functional.avg_pool2d(images[:, 1:], 2)
 
 
 @pytest.mark.parametrize("pixel", [0.11, 0.19, 0.25])
 def test_reading_keeps_coordinates(pixel):
+    """Positions and heights belong together whatever the pixel size and however the series was turned inside."""
     true = np.array([[30.3, 41.8], [70.0, 100.4]])
-    y, x = np.mgrid[:141, :150]
+    y, x = np.mgrid[:141, :150].astype(float)
     image = sum(5 * np.exp(-((y - a) ** 2 + (x - b) ** 2) / 2 / (0.5 / pixel) ** 2) for a, b in true) - 7
-    found = read_series(Mirror(), np.stack([image] * 3), pixel=pixel, dose=None)
+    found = read_series(Mirror(), np.stack([image, y, x]), pixel=pixel, dose=None)
     bright = found.logit > -5
-    assert found.position[bright] == pytest.approx(true, abs=0.06 / pixel * 0.11 + 0.05)
-    coarse = ((true + 0.5) * pixel / PIXEL - 0.5 - 0.5) / 2
-    assert found.heights[bright] == pytest.approx(coarse, abs=0.05)
+    assert found.position[bright] == pytest.approx(true, abs=0.06)
+    assert found.heights[bright] == pytest.approx(true, abs=0.3)
+
+
+class Lopsided(torch.nn.Module):
+    """Answers by the place in what it is given, so that only averaging over all turns makes the answer even."""
+
+    def forward(self, images, log_dose):
+        ramp = torch.arange(images.shape[3], dtype=torch.float32).expand(1, 1, *images.shape[2:])
+        return ramp, torch.nn.functional.avg_pool2d(ramp, 2)
+
+
+def test_all_eight_turns_are_averaged():
+    heat, heights = _read_turned(Lopsided(), torch.zeros((3, 32, 32)), None)
+    np.testing.assert_allclose(heat, np.full((32, 32), 15.5))
+    np.testing.assert_allclose(heights, np.full((1, 16, 16), 15.5))
 
 
 def test_scores_of_a_reader_that_is_right_nine_times_in_ten(rng):

@@ -26,7 +26,7 @@ FloatArray = npt.NDArray[np.float32]
 PIXEL = 0.25  # Å, of the network's input
 SIDE = 192  # px at PIXEL: field of the exit waves
 FINE = 2  # exit waves are computed on a grid this much finer
-ZONES = {"110": 0.7, "100": 0.15, "111": 0.15}
+ZONES = {"110": 0.76, "100": 0.12, "111": 0.12}
 REACH = 1.3  # px of the coarse map: so near to a column its pixels tell the height
 TOLD = 0.8  # share of examples with a known dose
 EDGE = 1.25  # Å: half a distance of columns
@@ -214,18 +214,34 @@ def read_series(net: HeightReader, series: npt.ArrayLike, *, pixel: float, dose:
     ny, nx = small.shape[1:]
     fill = [(0, -n % STRIDE) for n in (ny, nx)]
     padded = np.pad(small, [(0, 0), *fill], "reflect")
-    told = torch.tensor([np.nan if dose is None else np.log10(dose)], dtype=torch.float32)
-    with torch.no_grad():
-        heat, heights = net(torch.from_numpy(padded)[None], told)
-    position, logit, _ = find_peaks(heat[0, 0, :ny, :nx].float().numpy())
+    told = None if dose is None else float(np.log10(dose))
+    heat, heights = _read_turned(net, torch.from_numpy(padded), told)
+    position, logit, _ = find_peaks(heat[:ny, :nx])
     # the coarse map's pixel j covers pixels 2j and 2j + 1
     at = ((position - 0.5) / 2).T
-    values = [ndimage.map_coordinates(m, at, order=1, mode="nearest") for m in heights[0].float().numpy()]
+    values = [ndimage.map_coordinates(m, at, order=1, mode="nearest") for m in heights]
     return Reading(
         from_zoomed(position, zoom),
         logit,
         np.stack(values, 1) if values else np.zeros((len(logit), 0), np.float32),
     )
+
+
+def _read_turned(
+    net: HeightReader, series: torch.Tensor, log_dose: float | None
+) -> tuple[FloatArray, FloatArray]:
+    """Heat (Y, X) and heights (K, Y / 2, X / 2), averaged over the eight mirrors and quarter turns of the series."""
+    told = torch.tensor([np.nan if log_dose is None else log_dose], dtype=torch.float32)
+    sums: list[torch.Tensor] = []
+    with torch.no_grad():
+        for quarter in range(4):
+            for mirror in (False, True):
+                turned = torch.rot90(series, quarter, (1, 2))
+                turned = turned.flip(2) if mirror else turned
+                maps = [m[0].float() for m in net(turned[None].contiguous(), told)]
+                maps = [torch.rot90(m.flip(2) if mirror else m, -quarter, (1, 2)) for m in maps]
+                sums = [a + b for a, b in zip(sums, maps, strict=True)] if sums else maps
+    return (sums[0][0] / 8).numpy(), (sums[1] / 8).numpy()
 
 
 def _turn(
