@@ -1,0 +1,128 @@
+"""Miscounted atoms per column against dose, for aligned and tilted gold particles: JSON and a figure.
+
+    python benchmarks/bench_heights.py [MODEL] [--particles 12]
+
+Fresh particles along [110] under the conditions of Madsen et al. 2018 (section 4.3, figure 12): three images, one unknown
+common offset of focus within ± 20 Å, Cs −20 … −10 µm, tilt 0 or 0.5–3°. Imaged on the detector's own pixels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+from scipy.spatial.distance import cdist
+
+from atomreel.predict.heights import find_heights
+from atomreel.simulate.hrtem import Optics
+from atomreel.simulate.particles import exit_wave, random_particle
+from atomreel.simulate.series import FOCUS, Shot, record
+
+HERE = Path(__file__).parent
+DOSES = (300.0, 1000.0, 3000.0, 10_000.0, 30_000.0)  # e/Å², three images together
+TILTS = {"aligned": (0.0, 0.0), "tilted": (0.5, 3.0)}
+SIDE = 40.0  # Å
+MATCH = 0.62  # Å, a quarter of the distance of columns
+
+
+def random_shot(rng: np.random.Generator, dose: float) -> Shot:
+    offset, angle = float(rng.uniform(-20, 20)), float(rng.uniform(-180, 180))
+    cs, c5, spread = float(rng.uniform(-20, -10)), float(rng.uniform(0, 3)), float(rng.uniform(20, 40))
+    astigmatism, deflection = float(rng.uniform(0, 10)), float(rng.uniform(0, 0.25))
+    optics = tuple(Optics(300.0, f + offset, cs, c5, astigmatism, angle, spread, deflection) for f in FOCUS)
+    mtf = {
+        "c1": float(rng.uniform(0, 0.1)),
+        "c2": float(rng.uniform(0.4, 0.6)),
+        "c3": float(rng.uniform(2, 3)),
+    }
+    return Shot(
+        optics, dose / len(FOCUS), float(rng.uniform(0.108, 0.132)), mtf, np.zeros((3, 2)), np.zeros(2)
+    )
+
+
+def one(rng: np.random.Generator, model: str, *, tilt: tuple[float, float], dose: float) -> dict[str, Any]:
+    """Errors of the matched columns, claimed probabilities, and how many were found, missed and invented."""
+    shot = random_shot(rng, dose)
+    particle = random_particle(rng, tilt=tilt, radius=(8, 13), thickest=8, support=0.0)
+    side = 2 * int(SIDE / 2 / shot.pixel)
+    wave = exit_wave(particle, side=side, pixel=shot.pixel, thermal=float(rng.uniform(0.05, 0.09)))
+    found = find_heights(record(wave, shot, rng), pixel=shot.pixel, dose=shot.dose, model=model)
+    true = particle.columns / shot.pixel + side / 2
+    gap = cdist(true, found.table[["y", "x"]]) * shot.pixel
+    i, j = linear_sum_assignment(np.minimum(gap, MATCH + 1))
+    hit = gap[i, j] < MATCH
+    i, j = i[hit], j[hit]
+    return {
+        "off": found.table["height"].to_numpy()[j] - particle.heights[i],
+        "p": found.table["height_p"].to_numpy()[j],
+        "true": len(true),
+        "found": len(found.table),
+        "error": (found.table[["y", "x"]].to_numpy()[j] - true[i])
+        / found.table[["y_err", "x_err"]].to_numpy()[j],
+    }
+
+
+def pooled(parts: list[dict[str, Any]]) -> dict[str, float]:
+    off, p, error = (np.concatenate([part[key] for part in parts]) for key in ("off", "p", "error"))
+    true, found = (sum(part[key] for part in parts) for key in ("true", "found"))
+    size = np.abs(off)
+    bins = np.minimum((p * 10).astype(int), 9)
+    gap = np.bincount(bins, (off == 0) - p, 10)
+    return {
+        "columns": true,
+        "f1": 2 * len(off) / (true + found),
+        "exact": float((size == 0).mean()),
+        "off_1": float((size == 1).mean()),
+        "off_2": float((size == 2).mean()),
+        "off_3_or_more": float((size > 2).mean()),
+        "exact_err": float(np.sqrt((size == 0).mean() * (size > 0).mean() / max(len(off), 1))),
+        "claimed_p": float(p.mean()),
+        "calibration_error": float(np.abs(gap).sum() / len(off)),
+        "positions_within_1_sigma": float((np.abs(error) < 1).mean()),
+    }
+
+
+def draw(curves: dict[str, dict[str, dict[str, float]]], path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 3.4), layout="constrained")
+    axes = figure.subplots(1, len(curves), sharey=True)
+    for panel, (name, curve) in zip(axes, curves.items(), strict=True):
+        for key, label in (("off_1", "by one"), ("off_2", "by two"), ("off_3_or_more", "by three or more")):
+            panel.plot(DOSES, [100 * curve[f"{d:g}"][key] for d in DOSES], "o-", label=label)
+        panel.set(xscale="log", title=name, xlabel="dose of the series [e⁻/Å²]")
+        panel.grid(alpha=0.3)
+    axes[0].set(ylabel="columns miscounted [%]")
+    axes[0].legend()
+    figure.savefig(path, dpi=110)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("model", nargs="?", default="heights")
+    parser.add_argument("--particles", type=int, default=12, help="per dose and group")
+    parser.add_argument("--out", type=Path, default=HERE / "measured" / "heights_dose.json")
+    parser.add_argument("--figure", type=Path, default=HERE.parent / "docs" / "heights_dose.png")
+    chosen = parser.parse_args()
+    curves: dict[str, dict[str, dict[str, float]]] = {}
+    for g, (name, tilt) in enumerate(TILTS.items()):
+        curves[name] = {}
+        for d, dose in enumerate(DOSES):
+            rngs = [np.random.default_rng([77, g, d, k]) for k in range(chosen.particles)]
+            curves[name][f"{dose:g}"] = pooled([one(rng, chosen.model, tilt=tilt, dose=dose) for rng in rngs])
+            print(
+                name, f"{dose:g}", {k: round(v, 4) for k, v in curves[name][f"{dose:g}"].items()}, flush=True
+            )
+    about = {"particles_per_point": chosen.particles, "doses": list(DOSES), "curves": curves}
+    chosen.out.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    draw(curves, chosen.figure)
+
+
+if __name__ == "__main__":
+    main()
