@@ -19,13 +19,14 @@ from scipy.spatial.distance import cdist
 
 from atomreel.predict.heights import find_heights
 from atomreel.simulate.hrtem import Optics
-from atomreel.simulate.particles import exit_wave, random_particle
+from atomreel.simulate.particles import coarser, exit_wave, random_particle
 from atomreel.simulate.series import FOCUS, Shot, record
 
 HERE = Path(__file__).parent
 DOSES = (300.0, 1000.0, 3000.0, 10_000.0, 30_000.0)  # e/Å², three images together
 TILTS = {"aligned": (0.0, 0.0), "tilted": (0.5, 3.0)}
 SIDE = 40.0  # Å
+FINE = 500  # px across SIDE, on which exit waves are computed
 MATCH = 0.62  # Å, a quarter of the distance of columns
 
 
@@ -49,7 +50,10 @@ def one(rng: np.random.Generator, model: str, *, tilt: tuple[float, float], dose
     shot = random_shot(rng, dose)
     particle = random_particle(rng, tilt=tilt, radius=(8, 13), thickest=8, support=0.0)
     side = 2 * int(SIDE / 2 / shot.pixel)
-    wave = exit_wave(particle, side=side, pixel=shot.pixel, thermal=float(rng.uniform(0.05, 0.09)))
+    wave = exit_wave(
+        particle, side=FINE, pixel=side * shot.pixel / FINE, thermal=float(rng.uniform(0.04, 0.09))
+    )
+    wave = coarser(wave, side)
     found = find_heights(record(wave, shot, rng), pixel=shot.pixel, dose=shot.dose, model=model)
     true = particle.columns / shot.pixel + side / 2
     gap = cdist(true, found.table[["y", "x"]]) * shot.pixel

@@ -34,7 +34,10 @@ class Shot:
 
 
 def random_shot(rng: np.random.Generator) -> Shot:
-    """Focus, aberrations, dose and detector of a series (ranges of the paper, a little widened)."""
+    """Focus, aberrations, dose and detector of a series: ranges of the paper, a little widened.
+
+    Two of three doses lie in the upper half of the range, where there is most to be learned.
+    """
     common = {
         "voltage": 300.0,
         "cs": float(rng.uniform(-21, -9)),
@@ -45,9 +48,10 @@ def random_shot(rng: np.random.Generator) -> Shot:
         "deflection": float(rng.uniform(0, 0.26)),
     }
     offset = float(rng.uniform(-25, 25))
+    dose = (1000.0, 20_000.0) if rng.random() < 0.65 else (50.0, 1000.0)
     return Shot(
         tuple(Optics(defocus=f + offset, **common) for f in FOCUS),
-        dose=float(np.exp(rng.uniform(np.log(50.0), np.log(20_000.0)))),
+        dose=float(np.exp(rng.uniform(*np.log(dose)))),
         pixel=float(rng.uniform(0.09, 0.15)),
         mtf={
             "c1": float(rng.uniform(0, 0.1)),

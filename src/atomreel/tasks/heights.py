@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import numpy as np
@@ -25,8 +25,9 @@ Array = npt.NDArray[np.float64]
 FloatArray = npt.NDArray[np.float32]
 PIXEL = 0.25  # Å, of the network's input
 SIDE = 192  # px at PIXEL: field of the exit waves
-FINE = 2  # exit waves are computed on a grid this much finer
+FINE = 480  # px: exit waves are computed on this grid over the same field
 ZONES = {"110": 0.76, "100": 0.12, "111": 0.12}
+THERMAL = (0.0, 0.1)  # Å, rms displacement per axis
 REACH = 1.3  # px of the coarse map: so near to a column its pixels tell the height
 TOLD = 0.8  # share of examples with a known dose
 EDGE = 1.25  # Å: half a distance of columns
@@ -49,7 +50,7 @@ class HeightsTask:
             "batch": 16,
             "rate": 2e-3,
             "first": 240,
-            "fresh": 1.0,
+            "fresh": 0.7,
             "window": 3000,
             "examples": 160,
         }
@@ -85,7 +86,7 @@ class HeightsTask:
         particle = self._particle(rng)
         stretch = float(np.exp(rng.normal(0, 0.004)))  # pixel sizes are never known exactly
         wave = particles.exit_wave(
-            particle, side=FINE * SIDE, pixel=stretch * PIXEL / FINE, thermal=float(rng.uniform(0.03, 0.1))
+            particle, side=FINE, pixel=stretch * PIXEL * SIDE / FINE, thermal=float(rng.uniform(*THERMAL))
         )
         wave = particles.coarser(wave, SIDE)
         return {
@@ -168,10 +169,12 @@ class HeightsTask:
 
     def _test(self, net: HeightReader, rng: np.random.Generator) -> dict[str, Any]:
         particle, shot = self._particle(rng), random_shot(rng)
-        side = 2 * int(19.5 / shot.pixel)
+        side = min(2 * round(0.5 * SIDE * PIXEL / shot.pixel), FINE)
+        shot = replace(shot, pixel=SIDE * PIXEL / side)
         wave = particles.exit_wave(
-            particle, side=side, pixel=shot.pixel, thermal=float(rng.uniform(0.03, 0.1))
+            particle, side=FINE, pixel=PIXEL * SIDE / FINE, thermal=float(rng.uniform(*THERMAL))
         )
+        wave = particles.coarser(wave, side)
         series = record(wave, shot, rng)
         read = read_series(net, series, pixel=shot.pixel, dose=shot.dose if rng.random() < TOLD else None)
         true = particle.columns / shot.pixel + side / 2
