@@ -1,9 +1,11 @@
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from rsciio import blockfile
 
 from atomreel.core.errors import InputError
 from atomreel.read.movie import list_datasets, open_movie
@@ -156,8 +158,6 @@ def test_a_cut_mrc_keeps_its_whole_frames(tmp_path, rng):
 
 def test_a_long_mrc_is_not_read(tmp_path):
     """2 GB on paper (sparse): one frame costs one frame."""
-    import tracemalloc
-
     path = tmp_path / "big.mrc"
     head = bytearray(1024)
     struct.pack_into("<10i", head, 0, 1024, 1024, 1000, 6, 0, 0, 0, 1024, 1024, 1000)
@@ -225,7 +225,91 @@ def test_tvips(tmp_path, rng):
     write(path, data, "tvips", time=0.5)
     movie = open_movie(path)
     assert len(movie) == 3
-    np.testing.assert_array_equal(movie[1].data, data[1])
+    for i in range(3):
+        np.testing.assert_array_equal(movie[i].data, data[i])
+    assert movie.pixel is None  # the format keeps whole nm only
+
+
+def test_a_blockfile_is_known_and_refused_for_what_it_holds(tmp_path, rng):
+    """It holds a diffraction pattern per pixel, whoever wrote it."""
+    scan = signal(rng.integers(0, 99, (4, 5, 16, 16)).astype(np.uint8))
+    for axis in scan["axes"]:
+        axis |= {"units": "nm", "scale": 1.0} if axis["navigate"] else {"units": "cm", "scale": 0.1}
+    blockfile.file_writer(str(tmp_path / "a.blo"), scan)
+    with pytest.raises(InputError, match="4D-STEM"):
+        open_movie(tmp_path / "a.blo")
+    assert list_datasets(tmp_path / "a.blo")[0].shape == (4, 5, 16, 16)
+
+
+def dm4_tag(name, value):
+    """One tag of a DM4 file: big-endian lengths of 8 bytes, little-endian contents."""
+    if isinstance(value, dict | list):
+        kind, body = 20, dm4_group(value)
+    else:
+        info, raw = {
+            str: lambda: ((20, 4, len(value)), value.encode("utf-16-le")),
+            int: lambda: ((5,), struct.pack("<I", value)),
+            float: lambda: ((6,), struct.pack("<f", value)),
+            np.ndarray: lambda: ((20, 4, value.size), value.astype("<u2").tobytes()),
+        }[type(value)]()
+        kind, body = 21, b"%%%%" + struct.pack(f">{len(info) + 1}Q", len(info), *info) + raw
+    return struct.pack(">BH", kind, len(name)) + name.encode() + struct.pack(">Q", len(body)) + body
+
+
+def dm4_group(tree):
+    items = tree.items() if isinstance(tree, dict) else [("", value) for value in tree]
+    return struct.pack(">BBQ", 1, 0, len(items)) + b"".join(dm4_tag(key, value) for key, value in items)
+
+
+def dm4(path, data):
+    scales = [(0.02, "nm"), (0.03, "nm"), (0.5, "s")][: data.ndim]  # x first
+    axes = [{"Origin": 0.0, "Scale": scale, "Units": unit} for scale, unit in scales]
+    image = {
+        "ImageData": {
+            "Calibrations": {"Brightness": {"Origin": 0.0, "Scale": 1.0, "Units": ""}, "Dimension": axes},
+            "Data": data.ravel(),
+            "DataType": 10,
+            "Dimensions": list(data.shape[::-1]),
+            "PixelDepth": 2,
+        },
+        "ImageTags": {"Microscope Info": {"Voltage": 80000.0}},
+        "Name": "HAADF",
+    }
+    body = dm4_group({"ImageList": [image]})
+    path.write_bytes(struct.pack(">IQI", 4, len(body), 1) + body + bytes(8))
+
+
+def test_dm4_stacks(tmp_path, rng):
+    """Written byte by byte: values, order, both scales, times and voltage."""
+    data = rng.integers(0, 1000, (3, 20, 24)).astype(np.uint16)
+    dm4(tmp_path / "a.dm4", data)
+    movie = open_movie(tmp_path / "a.dm4")
+    assert (len(movie), movie.shape) == (3, (20, 24))
+    for i in range(3):
+        np.testing.assert_array_equal(movie[i].data, data[i])
+    assert movie.pixel == pytest.approx((0.3, 0.2))
+    np.testing.assert_allclose(movie.times, [0, 0.5, 1])
+    assert (movie.voltage, movie.modality) == (80.0, "stem")
+    dm4(tmp_path / "b.dm4", data[0])
+    np.testing.assert_array_equal(open_movie(tmp_path / "b.dm4")[0].data, data[0])
+
+
+@pytest.mark.parametrize("ending", ["dm4", "hspy", "emd"])
+def test_a_frame_of_a_long_stack_costs_one_frame(tmp_path, rng, ending):
+    data = np.broadcast_to(rng.integers(0, 1000, (512, 512)).astype(np.uint16), (60, 512, 512)).copy()
+    data[:, 0, 0] = np.arange(60)
+    path = tmp_path / f"a_000.{ending}"
+    if ending == "dm4":
+        dm4(path, data)
+    else:
+        write(path, data, ending, time=0.5)
+    assert open_movie(path)[41].data[0, 0] == 41  # imports done
+    tracemalloc.start()
+    frame = open_movie(path).frames[41]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert frame[0, 0] == 41
+    assert peak < data.nbytes / 3
 
 
 @pytest.mark.data
