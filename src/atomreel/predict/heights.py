@@ -44,7 +44,7 @@ def find_heights(
 
     pixel: size [Å]. dose: electrons per Å² and image; None where it is not known, at some cost. defocus: of the images
     [Å], underfocus positive, in their order; None: as the model's card says. Only the differences must be right, and
-    the first one to about 25 Å. model: name or folder. threshold: least score; the model's own by default.
+    the first one to about 30 Å. model: name or folder. threshold: least score; the model's own by default.
     Brightness and offset of the detector do not matter. Raises InputError, ModelError.
 
     J. Madsen et al., Adv. Theory Simul. 1 (2018) 1800037, sections 2 and 4.3.

@@ -47,7 +47,7 @@ def random_shot(rng: np.random.Generator) -> Shot:
         "focal_spread": float(rng.uniform(19, 41)),
         "deflection": float(rng.uniform(0, 0.26)),
     }
-    offset = float(rng.uniform(-25, 25))
+    offset = float(rng.uniform(-30, 30))
     dose = (1000.0, 20_000.0) if rng.random() < 0.65 else (50.0, 1000.0)
     return Shot(
         tuple(Optics(defocus=f + offset, **common) for f in FOCUS),

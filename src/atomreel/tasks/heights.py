@@ -77,7 +77,7 @@ class HeightsTask:
             "voltage": [300.0, 300.0],
             "dose": [50.0, 20_000.0],
             "tilt_deg": [0.0, 4.0],
-            "defocus_offset_A": [-25.0, 25.0],
+            "defocus_offset_A": [-30.0, 30.0],
             "cs_um": [-21.0, -9.0],
         }
 
