@@ -26,6 +26,7 @@ COMMANDS = {
     "peers": "make peers",
     "real": "python benchmarks/real.py out/real",
     "simulate": "python benchmarks/bench_simulate.py",
+    "inference": "python benchmarks/bench_inference.py",
     "memory": "python benchmarks/bench_memory.py 5000 columns.refine=false symmetry.passes=0",
     "demo": "python benchmarks/bench_demo.py",
 }
@@ -75,6 +76,9 @@ def chain() -> Iterator[str]:
         wall, own = speed["stem"]["images_per_s"], speed["stem"]["per_cpu_s"]
         figure = f"{wall:.0f} images/s by the clock, {own:.0f} per second of each core's own time"
         yield row("simulation of 256² STEM, 2 cores", "≥ 100 images/s", figure, wall >= 100)
+    for threads, ways in measured("inference").items():
+        figure = ", ".join(f"{way} {times['ms']:.0f}" for way, times in ways.items())
+        yield row(f"column network, 512², {threads} [ms]", "–", figure, None)
     memory = measured("memory")
     if memory:
         more = memory["more_MiB"]
