@@ -53,6 +53,8 @@ class BondGraph:
 class _Rule:
     limit: float
     widest: float
+    draws: int
+    seed: int
 
 
 def find_bonds(
@@ -87,17 +89,10 @@ def find_bonds(
     points, errors = where * scale, errors * scale
     tables = [np.flatnonzero((frame == f) & np.isfinite(where).all(1)) for f in np.unique(frame)]
     nearest = _nearest(points, tables, material, pixel)
-    rule = _Rule(reach * nearest, widest)
-    candidates, kept, drawn = [np.zeros((0, 2), np.int64)], [np.zeros(0, bool)], [np.zeros((0, draws), bool)]
-    for rows in tables if np.isfinite(nearest) else []:
-        pairs, sure, often = _frame_bonds(points[rows], errors[rows], rule, draws=draws, rng=rng)
-        candidates.append(rows[pairs])
-        kept.append(sure)
-        drawn.append(often)
-    pairs, bonded, often = np.concatenate(candidates), np.concatenate(kept), np.concatenate(drawn)
+    pairs, bonded, often = _all_bonds(points, errors, tables, _Rule(reach * nearest, widest, draws, rng))
     known = np.asarray(np.isfinite(errors).all(1))
     low, high = _field(where, shape, scale)
-    near_edge = np.minimum(points - low, high - points).min(1, initial=np.inf) < rule.limit
+    near_edge = np.minimum(points - low, high - points).min(1, initial=np.inf) < reach * nearest
     counted, number_p = _neighbours(pairs, bonded, often, known)
     numbers = {
         "frame": frame,
@@ -204,9 +199,19 @@ def _field(where: Array, shape: tuple[int, int] | None, scale: Array) -> tuple[A
     return np.nanmin(where, axis=0) * scale, np.nanmax(where, axis=0) * scale
 
 
-def _frame_bonds(
-    points: Array, errors: Array, rule: _Rule, *, draws: int, rng: int
-) -> tuple[Ints, Bools, Bools]:
+def _all_bonds(points: Array, errors: Array, tables: list[Ints], rule: _Rule) -> tuple[Ints, Bools, Bools]:
+    """As _frame_bonds, with the rows of all frames."""
+    pairs, kept = [np.zeros((0, 2), np.int64)], [np.zeros(0, bool)]
+    drawn = [np.zeros((0, rule.draws), bool)]
+    for rows in tables if np.isfinite(rule.limit) else []:
+        own, sure, often = _frame_bonds(points[rows], errors[rows], rule)
+        pairs.append(rows[own])
+        kept.append(sure)
+        drawn.append(often)
+    return np.concatenate(pairs), np.concatenate(kept), np.concatenate(drawn)
+
+
+def _frame_bonds(points: Array, errors: Array, rule: _Rule) -> tuple[Ints, Bools, Bools]:
     """Candidate pairs (P, 2), which are bonded (P,), and in which draws (P, draws)."""
     spread = np.nan_to_num(errors)
     worst = np.hypot(*spread.T) if len(spread) else np.zeros(0)
@@ -217,9 +222,9 @@ def _frame_bonds(
     length = np.linalg.norm(points[pairs[:, 0]] - points[pairs[:, 1]], axis=1)
     pairs = pairs[length < limit + FAR * np.hypot(worst[pairs[:, 0]], worst[pairs[:, 1]])]
     views = _views(pairs, len(points))
-    generator = np.random.default_rng(rng)
-    drawn = np.zeros((len(pairs), draws), dtype=bool)
-    for k in range(draws):
+    generator = np.random.default_rng(rule.seed)
+    drawn = np.zeros((len(pairs), rule.draws), dtype=bool)
+    for k in range(rule.draws):
         drawn[:, k] = _bonded(points + spread * generator.normal(size=points.shape), pairs, views, rule)
     return pairs, _bonded(points, pairs, views, rule), drawn
 
