@@ -12,6 +12,7 @@ from atomreel.interpret.fit import (
     Problem,
     advance,
     draw_whole,
+    equations,
     first_noise,
     fit,
     guess_width,
@@ -19,6 +20,8 @@ from atomreel.interpret.fit import (
     learn,
     look,
     sample_part,
+    settle,
+    start_from,
     start_state,
 )
 from atomreel.interpret.peaks import round_shape
@@ -85,11 +88,26 @@ def test_shape_does_not_overshoot_where_columns_overlap(rng, guess):
     given = problem(rng, cells=10, spacing=10.0, sigma=3.5, noise=0.3)
     noise, weight = first_noise(given, guess)
     state = start_state(given, round_shape(guess), noise)
-    state, _ = advance(given, state, look(given, state, weight=weight), free_positions=False)
+    view = look(given, state, weight=weight)
+    state, _ = advance(given, state, view, matrix=equations(given, state, view), free_positions=False)
     view = look(given, state, weight=weight, learn_shape=True)
+    matrix = equations(given, state, view)
 
     def misfit(at):
         return float((weight * (given.data - draw_whole(given, at)) ** 2).sum())
 
-    assert misfit(advance(given, state, view)[0]) > 1.05 * misfit(state)
-    assert misfit(learn(given, state, view)[0]) < misfit(state)
+    assert misfit(advance(given, state, view, matrix=matrix)[0]) > 1.05 * misfit(state)
+    assert misfit(learn(given, state, view, matrix=matrix)[0]) < misfit(state)
+
+
+def test_settled_fit_ends_where_the_gradient_is_zero(rng):
+    """Stopped early is not stopped short: from far and from near, the same optimum."""
+    given = problem(rng, cells=10, spacing=10.0, sigma=2.6, noise=0.05)
+    far = replace(given, start=given.start + rng.normal(0, 0.5, given.start.shape))
+    shape = round_shape(2.6)
+    here, view, matrix = settle(given, start_from(given, shape))
+    there = settle(far, start_from(far, shape))[0]
+    sd = np.sqrt(np.linalg.inv(matrix.own)[:, [1, 2], [1, 2]])
+    assert np.quantile(abs(here.positions - there.positions) / sd, 0.9) < 0.4
+    gradient = view.right[: 3 * len(sd)].reshape(-1, 3)[:, 1:]
+    assert np.quantile(abs(gradient) * sd, 0.9) < 0.1

@@ -57,6 +57,24 @@ def test_pair_products_are_sums_over_all_pixels(rng):
     assert blocks[0, 0, 0] == pytest.approx(expected, rel=0.01)
 
 
+def test_sums_are_those_of_the_basis(rng):
+    """Products with the basis by moments about the centre pixel, against the basis itself."""
+    w = peaks.windows(POINTS, SHAPE, size=SIZE)
+    weight = peaks.gather(peaks.pad(rng.uniform(0.5, 1.5, SIZE), SHAPE.radius), w)
+    own, flat = peaks.own_sums(weight, w)
+    assert own == pytest.approx(np.einsum("np,nkp,nlp->nkl", weight, w.basis, w.basis), abs=1e-4)
+    assert flat == pytest.approx(np.einsum("np,nkp->nk", weight, w.basis), abs=1e-4)
+    assert peaks.project(weight, w) == pytest.approx(flat, abs=1e-4)
+
+
+def test_stamp_takes_heights():
+    w = peaks.windows(POINTS, SHAPE, size=SIZE)
+    heights = np.array([2.0, 0.5, 3.0])
+    padded = tuple(n + 2 * w.radius for n in SIZE)
+    once = peaks.stamp(w.value, w.index, size=padded, heights=heights)
+    assert once == pytest.approx(peaks.stamp(w.value * heights[:, None], w.index, size=padded), abs=1e-5)
+
+
 def test_changing_the_covariance_keeps_the_rest():
     wide = peaks.replace_covariance(SHAPE, SHAPE.covariance * 4)
     assert wide.covariance == pytest.approx(SHAPE.covariance * 4)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from atomreel.interpret.peaks import Floats, Windows
+from atomreel.interpret.peaks import CHUNK, Floats, Windows
 
 
 @dataclass(frozen=True)
@@ -93,23 +93,34 @@ def _roughness(ky: int, kx: int) -> sparse.csr_array:
     )
 
 
-def cross_matrix(hats: Hats, weight_windows: Floats, w: Windows) -> sparse.csr_array:
-    """(3·N, K) Σ weight · basis · hatᵀ of every column with the knots that its window touches."""
-    n = 2 * w.radius + 1
-    weighted = (w.basis * weight_windows[:, None, :]).reshape(-1, n, n)
+def cross_matrix(hats: Hats, weight_windows: Floats, w: Windows, *, factor: Floats) -> sparse.csr_array:
+    """(3·N, K) Σ weight · basis · hatᵀ, times factor (N, 3), of columns with the knots that their windows touch."""
+    n, count = 2 * w.radius + 1, len(w.corner)
+    side = np.arange(n, dtype=np.float32) - w.radius
     rows, first_y = _local(hats.rows, w.corner[:, 0], n)
     cols, first_x = _local(hats.cols, w.corner[:, 1], n)
-    count = len(w.corner)
-    half = np.matmul(weighted.reshape(count, 3 * n, n), cols).reshape(count, 3, n, -1)
-    blocks = np.matmul(rows.transpose(0, 2, 1)[:, None], half)  # (N, 3, ly, lx)
+    tilted_rows, tilted_cols = (
+        line * (w.offset[:, k, None] + side)[:, :, None] for k, line in enumerate((rows, cols))
+    )
+    blocks = np.empty((count, 3, rows.shape[2], cols.shape[2]), np.float32)
+    for first in range(0, count, CHUNK):
+        at = slice(first, first + CHUNK)
+        down, across = rows[at].transpose(0, 2, 1), cols[at]
+        by_value = (weight_windows[at] * w.value[at]).reshape(-1, n, n)
+        by_slope = (weight_windows[at] * w.slope[at]).reshape(-1, n, n)
+        blocks[at, 0] = down @ (by_value @ across)
+        blocks[at, 1] = tilted_rows[at].transpose(0, 2, 1) @ (by_slope @ across)
+        blocks[at, 2] = down @ (by_slope @ tilted_cols[at])
+    form = np.array([[w.shape.yy, w.shape.yx], [w.shape.yx, w.shape.xx]], np.float32)
+    blocks[:, 1:] = np.einsum("kl,nlyx->nkyx", form, blocks[:, 1:])
+    blocks *= factor[:, :, None, None].astype(np.float32)
     ky, kx = hats.knots
-    knot_y = first_y[:, None] + np.arange(blocks.shape[2])
-    knot_x = first_x[:, None] + np.arange(blocks.shape[3])
+    # past the last knot the hats are zero, and so are the sums: any knot may take them
+    knot_y = np.minimum(first_y[:, None] + np.arange(blocks.shape[2]), ky - 1)
+    knot_x = np.minimum(first_x[:, None] + np.arange(blocks.shape[3]), kx - 1)
     col = (knot_y[:, :, None] * kx + knot_x[:, None, :])[:, None].repeat(3, axis=1)
-    row = np.broadcast_to(np.arange(3 * count).reshape(count, 3, 1, 1), blocks.shape)
-    keep = np.broadcast_to((knot_y < ky)[:, None, :, None] & (knot_x < kx)[:, None, None, :], blocks.shape)
-    data = blocks[keep].astype(float)
-    return sparse.csr_array((data, (row[keep], col[keep])), shape=(3 * count, ky * kx))
+    starts = np.arange(3 * count + 1) * (col.shape[2] * col.shape[3])
+    return sparse.csr_array((blocks.ravel().astype(float), col.ravel(), starts), shape=(3 * count, ky * kx))
 
 
 def _local(hats: Floats, start: npt.NDArray[np.integer], n: int) -> tuple[Floats, npt.NDArray[np.integer]]:

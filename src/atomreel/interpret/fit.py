@@ -17,10 +17,13 @@ KNOT_STEP = 3.0  # background knots, in nearest-neighbour distances
 STEP_LIMIT = 0.12  # of the nearest-neighbour distance, per iteration
 MOVE_LIMIT = 0.55  # of the nearest-neighbour distance, from the start
 PART_COLUMNS = 400
-ROUNDS = 9
 LEARNING_ROUNDS = 6
+SETTLED = 0.1  # of a column's standard deviation: a step shorter than this is the last
+SETTLING = 6  # steps at most
 MEDIAN_CHI2 = 0.4549  # of one degree of freedom
-PRIOR = 0.3  # 1σ of the start position, in nearest-neighbour distances
+# 1σ of the start position, in nearest-neighbour distances: what a finder scatters by at one count per column.
+# A freer column ends further off than it started there; where counts are many, the start weighs nothing.
+PRIOR = 0.12
 HEIGHT_PRIOR = 3.0  # 1σ of a height about the median one, in typical heights
 
 
@@ -52,7 +55,7 @@ class State:
 
 @dataclass(frozen=True)
 class View:
-    """A state looked at: everything that one evaluation of the model gives. Images are padded."""
+    """A state looked at: what one evaluation of the model gives. Images are padded. right: minus the gradient."""
 
     windows: Windows
     hats: background.Hats
@@ -60,10 +63,19 @@ class View:
     residual: npt.NDArray[np.float32]
     rows: npt.NDArray[np.float32]  # (Y',) offsets of the lines
     weight: npt.NDArray[np.float32]
-    weight_windows: npt.NDArray[np.float32]
-    pairs: Ints
-    system: normal.Normal
+    slopes: npt.NDArray[np.float32]  # (S, Y', X') derivatives by the shape
     right: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Equations:
+    """Normal equations of (height, y, x) of the columns, knots and shape, and the parts errors are made of."""
+
+    normal: normal.Normal
+    own: npt.NDArray[np.float64]  # (N, 3, 3), prior included
+    flat: npt.NDArray[np.float64]  # (N, 3) with a constant
+    pairs: Ints
+    blocks: npt.NDArray[np.float64]
 
 
 def start_state(problem: Problem, shape: Shape, noise: Noise) -> State:
@@ -78,11 +90,11 @@ def start_state(problem: Problem, shape: Shape, noise: Noise) -> State:
 
 
 def draw(state: State, w: Windows, hats: background.Hats, *, padded: tuple[int, int]) -> Floats:
-    values = state.heights.astype(np.float32)[:, None] * w.basis[:, 0]
-    return peaks.stamp(values, w.index, size=padded) + hats.draw(state.knots)
+    columns = peaks.stamp(w.value, w.index, size=padded, heights=state.heights)
+    return columns + hats.draw(state.knots)
 
 
-def _line_means(residual: Floats, weight: Floats, striped: bool) -> npt.NDArray[np.float32]:
+def line_means(residual: Floats, weight: Floats, striped: bool) -> npt.NDArray[np.float32]:
     if not striped:
         return np.zeros(len(residual), np.float32)
     return np.asarray((weight * residual).sum(1) / np.maximum(weight.sum(1), np.float32(1e-20)))
@@ -98,69 +110,73 @@ def draw_whole(problem: Problem, state: State) -> npt.NDArray[np.float32]:
     return _unpadded(model, r)
 
 
-def look(
-    problem: Problem,
-    state: State,
-    *,
-    weight: Floats | None = None,
-    learn_shape: bool = False,
-) -> View:
-    """Model, residual and normal equations at `state`. weight: (Y, X), else from the noise of the model."""
+def look(problem: Problem, state: State, *, weight: Floats | None = None, learn_shape: bool = False) -> View:
+    """Model, residual and gradient at `state`. weight: (Y, X) or padded, else from the noise of the model."""
     size = problem.data.shape
     w = peaks.windows(state.positions, state.shape, size=size, slopes=learn_shape)
     r = w.radius
     padded = (size[0] + 2 * r, size[1] + 2 * r)
     hats = background.make_hats(size, knots=problem.knots, border=r)
-    model = draw(state, w, hats, padded=padded).astype(np.float32, copy=False)
+    model = np.asarray(draw(state, w, hats, padded=padded), np.float32)
     if weight is None:
-        weight = 1 / state.noise.variance(_unpadded(model, r))
-    weight = peaks.pad(np.where(problem.seen, weight, 0), r)
+        weight = np.reciprocal(state.noise.variance(_unpadded(model, r)))
+    whole = weight if weight.shape == padded else peaks.pad(np.where(problem.seen, weight, 0), r)
+    weight = np.asarray(whole, np.float32)
     residual = peaks.pad(problem.data, r) - model
-    rows = _line_means(residual, weight, state.striped)
-    residual -= rows[:, None]
-    weighted = weight * residual
-    scaled = replace(w, basis=w.basis * _scale(state.heights)[:, :, None])
-    pull = _prior(problem) @ _away(problem, state)[:, :, None]
-    gradient = peaks.project(peaks.gather(weighted, w), scaled) - pull[:, :, 0]
+    rows = line_means(residual, weight, state.striped)
+    if state.striped:
+        residual -= rows[:, None]
     slopes = _shape_images(state, w, padded) if learn_shape else np.zeros((0, *padded), np.float32)
-    shape_right = (slopes.reshape(len(slopes), weighted.size) @ weighted.ravel()).astype(float)
-    right = np.concatenate([gradient.ravel(), hats.collect(weighted), shape_right])
+    view = View(w, hats, model, residual, rows, weight, slopes, np.zeros(0))
+    return replace(view, right=_right(problem, state, view))
+
+
+def _right(problem: Problem, state: State, view: View) -> npt.NDArray[np.float64]:
+    weighted = view.weight * view.residual
+    w, slopes = view.windows, view.slopes
+    gradient = peaks.project(peaks.gather(weighted, w), w) * by_height(state)
+    gradient -= np.matmul(_prior(problem), _away(problem, state)[:, :, None])[:, :, 0]
+    by_shape = (slopes.reshape(len(slopes), weighted.size) @ weighted.ravel()).astype(float)
+    return np.concatenate([gradient.ravel(), view.hats.collect(weighted), by_shape])
+
+
+def equations(problem: Problem, state: State, view: View) -> Equations:
+    """The normal equations at a view of `state`."""
+    w, hats, weight, factor = view.windows, view.hats, view.weight, by_height(state)
     weight_windows = peaks.gather(weight, w)
-    pairs, blocks = _pairs(state, weight, size)
-    own = peaks.own_blocks(weight_windows, scaled) + _prior(problem)
-    system = _system(scaled, hats, own, pairs, blocks, weight, weight_windows, slopes)
-    return View(
-        scaled,
-        hats,
-        model,
-        residual.astype(np.float32, copy=False),
-        rows,
-        weight,
-        weight_windows,
-        pairs,
-        system,
-        right,
+    own, flat = peaks.own_sums(weight_windows, w)
+    pairs = peaks.neighbours(state.positions, peaks.PAIR_REACH * state.shape.width)
+    blocks = peaks.pair_blocks(state.positions, pairs, state.shape, weight=weight, size=problem.data.shape)
+    blocks *= factor[pairs[:, 0], :, None] * factor[pairs[:, 1], None, :]
+    own = own * factor[:, :, None] * factor[:, None, :] + _prior(problem)
+    flat = flat * factor
+    s = len(view.slopes)
+    weighted = weight * view.slopes
+    shape_columns = [(peaks.project(peaks.gather(d, w), w) * factor).ravel() for d in weighted]
+    shape_knots = [hats.collect(d) for d in weighted]
+    system = normal.Normal(
+        columns=normal.assemble(own, pairs, blocks),
+        knots=background.own_matrix(hats, weight),
+        cross=background.cross_matrix(hats, weight_windows, w, factor=factor),
+        shape_columns=np.array(shape_columns).reshape(s, 3 * len(own)).T,
+        shape_knots=np.array(shape_knots).reshape(s, hats.rows.shape[1] * hats.cols.shape[1]).T,
+        shape=(weighted.reshape(s, weight.size) @ view.slopes.reshape(s, weight.size).T).astype(float),
+        column_inverse=np.linalg.inv(own),
     )
+    return Equations(system, own, flat, pairs, blocks)
 
 
 def _unpadded(image: Floats, radius: int) -> Floats:
     return image[radius:-radius, radius:-radius]
 
 
-def _pairs(state: State, weight: Floats, size: tuple[int, int]) -> tuple[Ints, Floats]:
-    pairs = peaks.neighbours(state.positions, peaks.PAIR_REACH * state.shape.width)
-    blocks = peaks.pair_blocks(state.positions, pairs, state.shape, weight=weight, size=size)
-    scale = _scale(state.heights).astype(float)
-    blocks *= scale[pairs[:, 0], :, None] * scale[pairs[:, 1], None, :]
-    return pairs, blocks
-
-
-def _scale(heights: Floats) -> npt.NDArray[np.float32]:
-    return np.stack([np.ones_like(heights), heights, heights], axis=1).astype(np.float32)
+def by_height(state: State) -> npt.NDArray[np.float64]:
+    """(N, 3) what multiplies the basis to give the slopes of the model by height, y, x."""
+    return np.stack([np.ones_like(state.heights), state.heights, state.heights], axis=1)
 
 
 def _prior(problem: Problem) -> Floats:
-    """(N, 3, 3): the start is worth a measurement of σ = 0.3 nearest-neighbour distances, the median
+    """(N, 3, 3): the start is worth a measurement of σ = PRIOR nearest-neighbour distances, the median
     height one of σ = 3 typical heights.
 
     Of a column outside the pixels that count only the tail is seen. Free, its height runs to any number
@@ -180,39 +196,11 @@ def _away(problem: Problem, state: State) -> Floats:
 def _shape_images(state: State, w: Windows, padded: tuple[int, int]) -> npt.NDArray[np.float32]:
     """(4, Y', X') derivatives of the model by yy, xx, yx and skirt."""
     assert w.shape_slopes is not None
-    heights = state.heights.astype(np.float32)[:, None]
     return np.stack(
         [
-            peaks.stamp(heights * w.shape_slopes[:, s], w.index, size=padded)
+            peaks.stamp(w.shape_slopes[:, s], w.index, size=padded, heights=state.heights)
             for s in range(peaks.SHAPE_PARAMETERS)
         ]
-    )
-
-
-def _system(
-    w: Windows,
-    hats: background.Hats,
-    own: Floats,
-    pairs: Ints,
-    blocks: Floats,
-    weight: Floats,
-    weight_windows: Floats,
-    slopes: Floats,
-) -> normal.Normal:
-    s = len(slopes)
-    shape_columns = [peaks.project(peaks.gather(weight * d, w), w).ravel() for d in slopes]
-    shape_knots = [hats.collect(weight * d) for d in slopes]
-    gram = np.array([[float((weight * a * b).sum(dtype=float)) for b in slopes] for a in slopes]).reshape(
-        s, s
-    )
-    return normal.Normal(
-        columns=normal.assemble(own, pairs, blocks),
-        knots=background.own_matrix(hats, weight),
-        cross=background.cross_matrix(hats, weight_windows, w),
-        shape_columns=np.array(shape_columns).reshape(s, 3 * len(own)).T,
-        shape_knots=np.array(shape_knots).reshape(s, hats.rows.shape[1] * hats.cols.shape[1]).T,
-        shape=gram,
-        column_inverse=np.linalg.inv(own),
     )
 
 
@@ -221,16 +209,19 @@ def advance(
     state: State,
     view: View,
     *,
+    matrix: Equations,
     free_positions: bool = True,
     tolerance: float = 0.03,
     damping: float = DAMPING[0],
 ) -> tuple[State, float]:
-    """One Gauss-Newton step, and the 90th percentile of the columns' moves in px.
+    """One Gauss-Newton step, and the 90th percentile of the columns' moves in their own standard deviations.
 
     damping: of the shape's part of the step, relative to its own information (Marquardt 1963).
     """
-    damped = view.system.shape * (1 + damping * np.eye(len(view.system.shape)))
-    step = normal.solve(replace(view.system, shape=damped), view.right, tolerance=tolerance, steps=60)
+    system = matrix.normal
+    if len(system.shape):
+        system = replace(system, shape=system.shape * (1 + damping * np.eye(len(system.shape))))
+    step = normal.solve(system, view.right, tolerance=tolerance, steps=60)
     n = len(state.heights)
     column, rest = step[: 3 * n].reshape(n, 3), step[3 * n :]
     knots, shape = rest[: len(state.knots)], rest[len(state.knots) :]
@@ -242,13 +233,14 @@ def advance(
     new = state.shape
     if len(shape):
         new = new.moved(shape, limits=(max(0.5, 0.05 * problem.spacing), 0.55 * problem.spacing))
-    size = float(np.quantile(np.hypot(*move.T), 0.9))
-    return replace(
+    size = np.sqrt((move**2 * np.einsum("nii->ni", matrix.own)[:, 1:]).max(1))
+    moved = replace(
         state, positions=problem.start + away, heights=heights, knots=state.knots + knots, shape=new
-    ), size
+    )
+    return moved, float(np.quantile(size, 0.9))
 
 
-def learn(problem: Problem, state: State, view: View) -> tuple[State, float]:
+def learn(problem: Problem, state: State, view: View, *, matrix: Equations) -> tuple[State, float]:
     """A step that frees the shape too, damped until the image is not fitted clearly worse than before.
 
     Width, skirt, heights and background trade for each other where columns overlap, and a full step
@@ -258,9 +250,9 @@ def learn(problem: Problem, state: State, view: View) -> tuple[State, float]:
     weight = _unpadded(view.weight, r)
     before = float((view.weight * view.residual**2).sum(dtype=float))
     for damping in DAMPING:
-        new, moved = advance(problem, state, view, damping=damping)
+        new, moved = advance(problem, state, view, matrix=matrix, damping=damping)
         left = problem.data - draw_whole(problem, new)
-        left -= _line_means(left, weight, state.striped)[:, None]
+        left -= line_means(left, weight, state.striped)[:, None]
         if float((weight * left**2).sum(dtype=float)) < WORSE * before:
             break
     return new, moved
@@ -271,9 +263,13 @@ def _limited(vectors: Floats, limit: Floats) -> Floats:
     return np.asarray(vectors * np.minimum(1, limit / length)[:, None])
 
 
-def first_noise(problem: Problem, width: float) -> tuple[Noise, npt.NDArray[np.float32]]:
-    noise, smooth = guess_noise(problem.data, blur=max(0.7, 0.6 * width))
-    return noise, (1 / noise.variance(smooth)).astype(np.float32)
+def first_noise(
+    problem: Problem, width: float, *, noise: Noise | None = None
+) -> tuple[Noise, npt.NDArray[np.float32]]:
+    """The noise, guessed if not given, and weights (Y, X) from the blurred image."""
+    guess, smooth = guess_noise(problem.data, blur=max(0.7, 0.6 * width))
+    noise = noise or guess
+    return noise, np.reciprocal(noise.variance(smooth))
 
 
 def measure_noise(problem: Problem, state: State, view: View) -> Noise:
@@ -296,27 +292,57 @@ def is_striped(view: View) -> bool:
     return excess[0] > 4 * max(excess[1], MEDIAN_CHI2)
 
 
-def fit(problem: Problem, width: float, *, shape: Shape | None = None) -> State:
-    """Fit everything. width: first guess of σ [px]. shape: hold this shape instead of learning one.
-
-    Gauss-Newton rounds, the first two with weights from the blurred image.
-    """
+def learn_all(problem: Problem, width: float) -> State:
+    """Fit everything, the shape too. width: first guess of σ [px]. The first rounds' weights are the blurred image's."""
     noise, weight = first_noise(problem, width)
-    state = start_state(problem, shape or peaks.round_shape(width), noise)
-    state, _ = advance(problem, state, look(problem, state, weight=weight), free_positions=False)
-    for number in range(ROUNDS):
-        learning = shape is None and number < LEARNING_ROUNDS
-        view = look(problem, state, weight=weight if number < 2 else None, learn_shape=learning)
-        if number in (1, 3):
+    state = start_state(problem, peaks.round_shape(width), noise)
+    for number in range(LEARNING_ROUNDS + 1):
+        view = look(problem, state, weight=weight if number < 3 else None, learn_shape=number > 0)
+        if number in (2, 4):
             state = replace(state, noise=measure_noise(problem, state, view))
+        matrix = equations(problem, state, view)
+        if number == 0:
+            state, moved = advance(problem, state, view, matrix=matrix, free_positions=False)
+            continue
         before = state.shape.width
-        state, moved = (learn if learning else advance)(problem, state, view)
-        if (number == 2 and shape is None) or (number == 0 and shape is not None):
+        state, moved = learn(problem, state, view, matrix=matrix)
+        if number == 3:
             state = replace(state, striped=is_striped(view))
-        settled = abs(state.shape.width / before - 1) < 0.01
-        if number > 2 and settled and moved < 0.005 * problem.spacing:
+        if number > 3 and abs(state.shape.width / before - 1) < 0.01 and moved < 0.1:
             break
     return state
+
+
+def start_from(problem: Problem, shape: Shape, *, noise: Noise | None = None, striped: bool = False) -> State:
+    """Heights and background of columns at their start, in one linear step of a fit that holds `shape`."""
+    guess, weight = first_noise(problem, shape.width, noise=noise)
+    state = replace(start_state(problem, shape, guess), striped=striped)
+    view = look(problem, state, weight=weight)
+    return advance(problem, state, view, matrix=equations(problem, state, view), free_positions=False)[0]
+
+
+def settle(problem: Problem, state: State) -> tuple[State, View, Equations]:
+    """Steps that hold the shape until columns move by less than SETTLED of their standard deviations.
+
+    The view and the equations returned are those at the end, with the noise measured there.
+    """
+    for number in range(SETTLING):
+        view = look(problem, state)
+        if number in (0, 2):
+            state = replace(state, noise=measure_noise(problem, state, view))
+            view = look(problem, state)
+        state, moved = advance(problem, state, view, matrix=equations(problem, state, view))
+        if moved < SETTLED:
+            break
+    state = replace(state, noise=measure_noise(problem, state, look(problem, state)))
+    view = look(problem, state)
+    return state, view, equations(problem, state, view)
+
+
+def fit(problem: Problem, width: float, *, shape: Shape | None = None) -> State:
+    """Fit everything. width: first guess of σ [px]. shape: hold this shape instead of learning one."""
+    first = learn_all(problem, width) if shape is None else start_from(problem, shape)
+    return settle(problem, first)[0]
 
 
 def sample_part(problem: Problem) -> Problem:
@@ -367,24 +393,3 @@ def guess_width(problem: Problem) -> float:
         if found[0] > 0 and misfit < best:
             best, width = misfit, float(ratio * problem.spacing)
     return max(0.6, width)
-
-
-def white_reference(state: State, view: View) -> npt.NDArray[np.float32]:
-    """White noise of unit variance after the fit took from it what it takes from any noise. Padded image."""
-    noise = np.random.default_rng(0).standard_normal(view.weight.shape, np.float32)
-    root = np.sqrt(view.weight)
-    weighted = noise * root
-    right = np.concatenate(
-        [
-            peaks.project(peaks.gather(weighted, view.windows), view.windows).ravel(),
-            view.hats.collect(weighted),
-            np.zeros(len(view.system.shape)),
-        ]
-    )
-    step = normal.solve(view.system, right, tolerance=0.03, steps=60)
-    n = len(state.heights)
-    taken = np.einsum("nk,nkp->np", step[: 3 * n].reshape(n, 3).astype(np.float32), view.windows.basis)
-    swallowed = peaks.stamp(taken, view.windows.index, size=view.weight.shape)
-    swallowed += view.hats.draw(step[3 * n : 3 * n + len(state.knots)])
-    left = np.where(root > 0, noise / np.maximum(root, 1e-12), 0) - swallowed
-    return np.asarray(root * (left - _line_means(left, view.weight, state.striped)[:, None]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,25 @@ class Normal:
     shape: Floats
     column_inverse: Floats  # (N, 3, 3) inverses of the diagonal blocks
 
+    @cached_property
+    def preconditioner(self) -> tuple[Any, Floats]:
+        """Factor of the knots' own matrix, less what the columns already explain of it, and the inverse of shape."""
+        k = self.knots.shape[0]
+        shape = np.linalg.pinv(self.shape) if len(self.shape) else self.shape
+        if k > DENSE_KNOTS:
+            return 1 / self.knots.diagonal(), shape
+        n = len(self.column_inverse)
+        inverse = sparse.bsr_array(
+            (self.column_inverse, np.arange(n), np.arange(n + 1)), shape=(3 * n, 3 * n)
+        )
+        rest = (self.knots - 0.5 * (self.cross.T @ (inverse @ self.cross))).toarray()
+        rest[np.diag_indices(k)] += 1e-9 * np.trace(rest) / k
+        try:
+            return linalg.cho_factor(rest, check_finite=False), shape
+        except linalg.LinAlgError:
+            whole = self.knots.toarray() + 1e-6 * np.eye(k) * self.knots.diagonal().mean()
+            return linalg.cho_factor(whole), shape
+
     def times(self, v: Floats) -> Floats:
         n, k = self.columns.shape[0], self.knots.shape[0]
         a, b, c = v[:n], v[n : n + k], v[n + k :]
@@ -54,32 +74,10 @@ def assemble(own: Floats, pairs: Ints, blocks: Floats) -> sparse.bsr_array:
     return sparse.bsr_array((data[order], col[order], start), shape=(3 * n, 3 * n))
 
 
-def _preconditioner(normal: Normal) -> tuple[Any, Floats]:
-    """Factor of the knots' own matrix, less what the columns already explain of its diagonal blocks."""
-    k = normal.knots.shape[0]
-    if k <= DENSE_KNOTS:
-        n = len(normal.column_inverse)
-        inverse = sparse.bsr_array(
-            (normal.column_inverse, np.arange(n), np.arange(n + 1)), shape=(3 * n, 3 * n)
-        )
-        rest = (normal.knots - 0.5 * (normal.cross.T @ (inverse @ normal.cross))).toarray()
-        rest[np.diag_indices(k)] += 1e-9 * np.trace(rest) / k
-        try:
-            knots = linalg.cho_factor(rest, check_finite=False)
-        except linalg.LinAlgError:
-            knots = linalg.cho_factor(
-                normal.knots.toarray() + 1e-6 * np.eye(k) * normal.knots.diagonal().mean()
-            )
-    else:
-        knots = 1 / normal.knots.diagonal()
-    shape = np.linalg.pinv(normal.shape) if len(normal.shape) else normal.shape
-    return knots, shape
-
-
 def solve(normal: Normal, right: Floats, *, tolerance: float, steps: int) -> npt.NDArray[np.float64]:
     """x with ‖normal·x − right‖ ≤ tolerance·‖right‖ in the preconditioned norm, or after `steps`."""
     n3, k = normal.columns.shape[0], normal.knots.shape[0]
-    knots, shape = _preconditioner(normal)
+    knots, shape = normal.preconditioner
 
     def precondition(v: Floats) -> Floats:
         first = np.matmul(normal.column_inverse, v[:n3].reshape(-1, 3, 1)).ravel()

@@ -7,9 +7,11 @@ pixels whose weight is zero, so a column at the border needs no special case.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse
 from scipy.spatial import cKDTree
 
 Floats = npt.NDArray[np.floating]
@@ -72,79 +74,141 @@ def round_shape(width: float) -> Shape:
 
 @dataclass(frozen=True)
 class Windows:
-    """Unit peaks and their derivatives in windows of side n = 2·radius + 1 around the nearest pixel.
+    """Unit peaks and their slopes in windows of side n = 2·radius + 1 around the nearest pixel.
 
-    basis: (N, 3, n·n) g, ∂g/∂y, ∂g/∂x of the column's position. index: (N, n·n) into the padded image.
-    corner: (N, 2) first pixel of the window in padded coordinates.
+    value: (N, n·n) g. slope: (N, n·n) −2·dg/dq, so that ∂g/∂position = slope · M · d, with M the form's
+    matrix and d the pixel's distance from the column. offset: (N, 2) window centre − position [px].
+    index: (N, n·n) into the padded image. corner: (N, 2) first pixel of the window in padded coordinates.
     """
 
-    basis: npt.NDArray[np.float32]
-    index: npt.NDArray[np.intp]
+    value: npt.NDArray[np.float32]
+    slope: npt.NDArray[np.float32]
+    offset: npt.NDArray[np.float32]
+    index: npt.NDArray[np.int32]
     corner: Ints
     radius: int
+    shape: Shape
     shape_slopes: npt.NDArray[np.float32] | None = None
 
-
-def pad(image: Floats, radius: int) -> Floats:
-    return np.pad(np.asarray(image, np.float32), radius)
-
-
-def _profile(q: Floats, skirt: float) -> tuple[Floats, Floats, Floats]:
-    """g, −2·dg/dq and the compact term minus the Gaussian, of squared radius q."""
-    gauss = np.exp(-0.5 * q)
-    rest = np.maximum(1 - q / np.float32(REACH2), 0)
-    square = rest * rest
-    compact = square * rest
-    value = gauss + np.float32(skirt) * (compact - gauss)
-    slope = np.float32(1 - skirt) * gauss + np.float32(6 * skirt / REACH2) * square
-    return value, slope, compact - gauss
+    @cached_property
+    def basis(self) -> npt.NDArray[np.float32]:
+        """(N, 3, n·n) g, ∂g/∂y, ∂g/∂x of the column's position."""
+        n = 2 * self.radius + 1
+        side = np.arange(n, dtype=np.float32) - self.radius
+        parts = (self.value.reshape(-1, n, n), self.slope.reshape(-1, n, n))
+        return _tilted(*parts, self.offset, side, self.shape).reshape(len(self.value), 3, -1)
 
 
-def _evaluate(
-    positions: Floats, centre: Ints, side: Ints, shape: Shape
-) -> tuple[npt.NDArray[np.float32], Floats, Floats, Floats, Floats]:
-    """Basis (N, 3, n, n), −2·dg/dq, compact term minus Gaussian, and the offsets dy, dx (N, n)."""
-    offset = (centre - positions).astype(np.float32)
-    dy = offset[:, :1] + side.astype(np.float32)
-    dx = offset[:, 1:] + side.astype(np.float32)
+def _tilted(
+    value: Floats, slope: Floats, offset: Floats, side: Floats, shape: Shape
+) -> npt.NDArray[np.float32]:
+    """(N, 3, n, n) g, ∂g/∂y, ∂g/∂x from g and −2·dg/dq."""
+    dy, dx = offset[:, :1] + side, offset[:, 1:] + side
     yy, xx, yx = (np.float32(v) for v in (shape.yy, shape.xx, shape.yx))
-    q = (yy * dy * dy)[:, :, None] + (xx * dx * dx)[:, None, :]
-    if shape.yx:
-        q += (2 * yx * dy)[:, :, None] * dx[:, None, :]
-    value, slope, change = _profile(q, shape.skirt)
-    basis = np.empty((len(q), 3, *q.shape[1:]), np.float32)
-    basis[:, 0] = value
-    np.multiply(slope, (yy * dy)[:, :, None] + (yx * dx)[:, None, :], out=basis[:, 1])
-    np.multiply(slope, (xx * dx)[:, None, :] + (yx * dy)[:, :, None], out=basis[:, 2])
-    return basis, slope, change, dy, dx
+    out = np.empty((len(slope), 3, *slope.shape[1:]), np.float32)
+    out[:, 0] = value
+    np.multiply(slope, (yy * dy)[:, :, None] + (yx * dx)[:, None, :], out=out[:, 1])
+    np.multiply(slope, (xx * dx)[:, None, :] + (yx * dy)[:, :, None], out=out[:, 2])
+    return out
+
+
+def _basis(offset: Floats, side: Floats, shape: Shape) -> npt.NDArray[np.float32]:
+    value, slope = np.empty((2, len(offset), len(side), len(side)), np.float32)
+    _fill(offset, side, shape, value=value, slope=slope)
+    return _tilted(value, slope, offset, side, shape)
+
+
+def pad(image: Floats, radius: int) -> npt.NDArray[np.float32]:
+    out = np.zeros((image.shape[0] + 2 * radius, image.shape[1] + 2 * radius), np.float32)
+    out[radius:-radius, radius:-radius] = image
+    return out
+
+
+def _fill(
+    offset: Floats, side: Floats, shape: Shape, *, value: Floats, slope: Floats, gauss: Floats | None = None
+) -> None:
+    """g, −2·dg/dq and the bare Gaussian of windows with these offsets, written to arrays (N, n, n).
+
+    On a grid d = offset + k the Gaussian is a product of a row, a column and, with yx, one table of all
+    windows, exp(−yx·k_y·k_x), so that no exponential is taken per pixel.
+    """
+    yy, xx, yx, skirt = (np.float32(v) for v in (shape.yy, shape.xx, shape.yx, shape.skirt))
+    fy, fx = offset[:, :1], offset[:, 1:]
+    dy, dx = fy + side, fx + side
+    rows = np.exp(np.float32(-0.5) * yy * dy * dy - yx * fx * dy)
+    cols = np.exp(np.float32(-0.5) * xx * dx * dx - yx * fy * side)
+    core = slope if gauss is None else gauss
+    np.multiply(rows[:, :, None], cols[:, None, :], out=core)
+    if yx:
+        core *= np.exp(-yx * side[:, None] * side)
+    if gauss is not None:
+        slope[...] = gauss
+    if not skirt:
+        value[...] = slope
+        return
+    slope *= 1 - skirt
+    part = np.float32(1 / REACH2)
+    np.add((1 - part * yy * dy * dy)[:, :, None], (-part * xx * dx * dx)[:, None, :], out=value)
+    if yx:
+        value -= (2 * part * yx * dy)[:, :, None] * dx[:, None, :]
+    np.maximum(value, 0, out=value)
+    square = value * value
+    value *= square
+    value *= skirt
+    value += slope
+    square *= np.float32(6 / REACH2) * skirt
+    slope += square
 
 
 def windows(positions: Floats, shape: Shape, *, size: tuple[int, int], slopes: bool = False) -> Windows:
     """Windows of columns at `positions` (N, 2) [px]. size: unpadded (Y, X). slopes: with ∂g/∂shape (N, 4, n·n)."""
-    r = shape.radius
-    limit = np.array(size) - 1
-    centre = np.clip(np.rint(positions).astype(np.intp), 0, limit)
-    side = np.arange(-r, r + 1)
-    basis, slope, change, dy, dx = _evaluate(positions, centre, side, shape)
+    r, count = shape.radius, len(positions)
+    centre = np.clip(np.rint(positions), 0, np.array(size) - 1).astype(np.int32)
+    offset = (centre - positions).astype(np.float32)
+    whole = np.arange(2 * r + 1, dtype=np.int32)
+    side = (whole - r).astype(np.float32)
+    n = len(side)
     stride = size[1] + 2 * r
-    n = len(positions)
-    index = ((centre[:, :1] + r + side) * stride)[:, :, None] + (centre[:, 1:] + r + side)[:, None, :]
-    extra = None
-    if slopes:
-        half = np.float32(-0.5) * slope
-        extra = np.empty((n, SHAPE_PARAMETERS, *slope.shape[1:]), np.float32)
-        extra[:, 0] = half * (dy * dy)[:, :, None]
-        extra[:, 1] = half * (dx * dx)[:, None, :]
-        extra[:, 2] = -slope * dy[:, :, None] * dx[:, None, :]
-        extra[:, 3] = change
-        extra = extra.reshape(n, SHAPE_PARAMETERS, -1)
-    return Windows(basis.reshape(n, 3, -1), index.reshape(n, -1), centre, r, extra)
+    index = ((centre[:, :1] + whole) * stride)[:, :, None] + (centre[:, 1:] + whole)[:, None, :]
+    value, slope = np.empty((2, count, n, n), np.float32)
+    gauss = np.empty((count, n, n), np.float32) if slopes else None
+    for first in range(0, count, CHUNK):
+        at = slice(first, first + CHUNK)
+        bare = None if gauss is None else gauss[at]
+        _fill(offset[at], side, shape, value=value[at], slope=slope[at], gauss=bare)
+    extra = None if gauss is None else _shape_slopes(offset, side, shape, slope=slope, gauss=gauss)
+    flat = (count, n * n)
+    return Windows(
+        value.reshape(flat), slope.reshape(flat), offset, index.reshape(flat), centre.astype(np.intp), r, shape, extra
+    )  # fmt: skip
 
 
-def stamp(values: Floats, index: Ints, *, size: tuple[int, int]) -> npt.NDArray[np.float32]:
-    """Sum of windowed values (N, n·n) at `index`, as an image of padded `size`."""
-    total = np.bincount(index.ravel(), values.ravel(), minlength=size[0] * size[1])
-    return total.reshape(size).astype(np.float32)
+def _shape_slopes(
+    offset: Floats, side: Floats, shape: Shape, *, slope: Floats, gauss: Floats
+) -> npt.NDArray[np.float32]:
+    """(N, 4, n·n) derivatives of g by yy, xx, yx and skirt."""
+    dy, dx = offset[:, :1] + side, offset[:, 1:] + side
+    half = np.float32(-0.5) * slope
+    out = np.empty((len(offset), SHAPE_PARAMETERS, *slope.shape[1:]), np.float32)
+    out[:, 0] = half * (dy * dy)[:, :, None]
+    out[:, 1] = half * (dx * dx)[:, None, :]
+    out[:, 2] = -slope * dy[:, :, None] * dx[:, None, :]
+    yy, xx, yx = (np.float32(v) for v in (shape.yy, shape.xx, shape.yx))
+    q = (yy * dy * dy)[:, :, None] + (xx * dx * dx)[:, None, :] + (2 * yx * dy)[:, :, None] * dx[:, None, :]
+    out[:, 3] = np.maximum(1 - q / np.float32(REACH2), 0) ** 3 - gauss
+    return out.reshape(len(offset), SHAPE_PARAMETERS, -1)
+
+
+def stamp(
+    values: Floats, index: Ints, *, size: tuple[int, int], heights: Floats | None = None
+) -> npt.NDArray[np.float32]:
+    """Sum of windowed values (N, n·n) times heights (N,) at `index`, as an image of padded `size`."""
+    count, pixels = values.shape
+    starts = np.arange(count + 1, dtype=index.dtype) * pixels
+    # one column of this matrix is one window, so that the sum is a product with the heights
+    matrix = sparse.csc_array((values.ravel(), index.ravel(), starts), shape=(size[0] * size[1], count))
+    factor = np.ones(count, np.float32) if heights is None else heights.astype(np.float32)
+    return np.asarray(matrix @ factor).reshape(size)
 
 
 def gather(image: Floats, w: Windows) -> npt.NDArray[np.float32]:
@@ -154,16 +218,57 @@ def gather(image: Floats, w: Windows) -> npt.NDArray[np.float32]:
     return view[w.corner[:, 0], w.corner[:, 1]].reshape(len(w.corner), n * n)
 
 
+def _grid(radius: int) -> npt.NDArray[np.float32]:
+    """(n·n, 6): 1, k_y, k_x, k_y², k_y·k_x, k_x² of the pixels of a window."""
+    y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1].reshape(2, -1).astype(np.float32)
+    return np.stack([np.ones_like(y), y, x, y * y, y * x, x * x], axis=1)
+
+
+def _form(shape: Shape) -> Floats:
+    return np.array([[shape.yy, shape.yx], [shape.yx, shape.xx]])
+
+
 def project(image_windows: Floats, w: Windows) -> npt.NDArray[np.float64]:
     """(N, 3) sums of windowed image values times the basis."""
-    return np.asarray(np.matmul(w.basis, image_windows[:, :, None])[:, :, 0].astype(float))
+    out = np.empty((len(w.corner), 3))
+    grid, form = _grid(w.radius)[:, :3].copy(), _form(w.shape)
+    for first in range(0, len(out), CHUNK):
+        at = slice(first, first + CHUNK)
+        out[at, 0] = np.vecdot(image_windows[at], w.value[at])
+        sums = (image_windows[at] * w.slope[at]) @ grid
+        out[at, 1:] = (sums[:, 1:] + w.offset[at] * sums[:, :1]) @ form
+    return out
 
 
-def own_blocks(weight_windows: Floats, w: Windows) -> npt.NDArray[np.float64]:
-    """(N, 3, 3) Σ weight · basis · basisᵀ of every column with itself."""
-    return np.asarray(
-        np.matmul(w.basis * weight_windows[:, None, :], w.basis.transpose(0, 2, 1)).astype(float)
-    )
+def own_sums(weight_windows: Floats, w: Windows) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """(N, 3, 3) Σ weight · basis · basisᵀ of every column with itself and (N, 3) Σ weight · basis."""
+    count = len(w.corner)
+    own, flat = np.empty((count, 3, 3)), np.empty((count, 3))
+    grid, form = _grid(w.radius), _form(w.shape)
+    few = grid[:, :3].copy()
+    for first in range(0, count, CHUNK):
+        at = slice(first, first + CHUNK)
+        f, value, slope = w.offset[at].astype(float), w.value[at], w.slope[at]
+        by_slope = weight_windows[at] * slope
+        flat[at, 0] = np.vecdot(weight_windows[at], value)
+        flat[at, 1:] = _first(by_slope @ few, f) @ form
+        own[at, 0, 0] = np.vecdot(weight_windows[at] * value, value)
+        own[at, 0, 1:] = own[at, 1:, 0] = _first((by_slope * value) @ few, f) @ form
+        by_slope *= slope
+        own[at, 1:, 1:] = form @ _second(by_slope @ grid, f) @ form
+    return own, flat
+
+
+def _first(sums: Floats, f: Floats) -> Floats:
+    """(N, 2) Σ v·d about the column from Σ v and Σ v·k about the centre pixel."""
+    return sums[:, 1:3] + f * sums[:, :1]
+
+
+def _second(sums: Floats, f: Floats) -> Floats:
+    """(N, 2, 2) Σ v·d·dᵀ about the column."""
+    second = sums[:, [3, 4, 4, 5]].reshape(-1, 2, 2).astype(float)
+    cross = f[:, :, None] * sums[:, None, 1:3]
+    return second + cross + cross.transpose(0, 2, 1) + sums[:, 0, None, None] * f[:, :, None] * f[:, None, :]
 
 
 def neighbours(positions: Floats, reach: float) -> npt.NDArray[np.intp]:
@@ -178,25 +283,21 @@ def pair_blocks(
 
     The product of two peaks is a peak √2 narrower at their midpoint, so a smaller window is enough.
     """
-    parts = [np.zeros((0, 3, 3))]
-    for first in range(0, len(pairs), CHUNK):
-        parts.append(_pair_blocks(positions, pairs[first : first + CHUNK], shape, weight, size))
-    return np.concatenate(parts)
-
-
-def _pair_blocks(
-    positions: Floats, pairs: Ints, shape: Shape, weight: Floats, size: tuple[int, int]
-) -> npt.NDArray[np.float64]:
     r = max(2, int(np.ceil(0.72 * shape.radius)))
-    middle = 0.5 * (positions[pairs[:, 0]] + positions[pairs[:, 1]])
-    centre = np.clip(np.rint(middle).astype(np.intp), 0, np.array(size) - 1)
-    side = np.arange(-r, r + 1)
-    n = 2 * r + 1
-    border = shape.radius - r
+    border, n = shape.radius - r, 2 * r + 1
     view = np.lib.stride_tricks.sliding_window_view(weight, (n, n))
-    weights = view[centre[:, 0] + border, centre[:, 1] + border].reshape(len(pairs), 1, n * n)
-    first, second = (
-        _evaluate(positions[pairs[:, k]], centre, side, shape)[0].reshape(len(pairs), 3, -1) for k in (0, 1)
-    )
-    first *= weights
-    return np.asarray(np.matmul(first, second.transpose(0, 2, 1)).astype(float))
+    side = np.arange(-r, r + 1).astype(np.float32)
+    out = np.empty((len(pairs), 3, 3))
+    for first in range(0, len(pairs), CHUNK):
+        i, j = pairs[first : first + CHUNK].T
+        middle = np.rint(0.5 * (positions[i] + positions[j]))
+        centre = np.clip(middle.astype(np.intp), 0, np.array(size) - 1)
+        weights = view[centre[:, 0] + border, centre[:, 1] + border][:, None]
+        left, right = (
+            _basis((centre - positions[k]).astype(np.float32), side, shape).reshape(len(i), 3, n, n)
+            for k in (i, j)
+        )
+        left *= weights
+        flat = (len(i), 3, n * n)
+        out[first : first + CHUNK] = np.matmul(left.reshape(flat), right.reshape(flat).transpose(0, 2, 1))
+    return out

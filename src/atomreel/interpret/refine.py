@@ -17,22 +17,25 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from atomreel.core.errors import InputError
-from atomreel.interpret import peaks
+from atomreel.interpret import normal, peaks
 from atomreel.interpret.background import count_knots
 from atomreel.interpret.errors import marginal_covariance
 from atomreel.interpret.fit import (
     KNOT_STEP,
     MOVE_LIMIT,
+    Equations,
     Problem,
     State,
     View,
+    by_height,
     draw_whole,
-    fit,
     guess_width,
+    learn_all,
+    line_means,
     look,
-    measure_noise,
     sample_part,
-    white_reference,
+    settle,
+    start_from,
 )
 from atomreel.interpret.jitter import measure_jitter
 from atomreel.interpret.noise import Noise, correlation_factors, loudness
@@ -92,15 +95,12 @@ def refine_columns(
     bin_size = max(1, int((shape.width if shape else guess) / LEAST_WIDTH))
     problem = _binned(whole, bin_size)
     held = _binned_shape(shape, bin_size)
-    part = sample_part(problem)
-    if held is None and part is not problem:
-        held = fit(part, guess / bin_size).shape
-    state = fit(problem, guess / bin_size, shape=held)
+    state = _first(problem, guess / bin_size, held)
+    state, view, matrix = settle(problem, state)
     state, lost = _bring_back(problem, state)
-    view = look(problem, state)
-    state = replace(state, noise=measure_noise(problem, state, view))
-    view = look(problem, state)
-    covariance, chi2, factors, sd = _errors(problem, state, view, jitter=jitter)
+    if lost.any():
+        view = look(problem, state, weight=view.weight)
+    covariance, chi2, factors, sd = _errors(problem, state, (view, matrix), jitter=jitter)
     covariance[lost, 1, 1] += (MOVE_LIMIT * problem.near[lost]) ** 2
     covariance[lost, 2, 2] += (MOVE_LIMIT * problem.near[lost]) ** 2
     covariance *= np.outer([1, bin_size, bin_size], [1, bin_size, bin_size])
@@ -120,6 +120,17 @@ def refine_columns(
         correlation=(float(factors[0]), float(factors[1]), float(factors[2])),
         warnings=_warnings(lost, chi2, factors),
     )
+
+
+def _first(problem: Problem, width: float, shape: Shape | None) -> State:
+    """Where the joint fit starts: all columns, with the shape given, or learned from all or a part of them."""
+    if shape is not None:
+        return start_from(problem, shape)
+    part = sample_part(problem)
+    learned = learn_all(part, width)
+    if part is problem:
+        return learned
+    return start_from(problem, learned.shape, noise=learned.noise, striped=learned.striped)
 
 
 def _table(state: State, sigma: Floats, scale: float, chi2: Floats) -> pd.DataFrame:
@@ -242,26 +253,28 @@ def _bring_back(problem: Problem, state: State) -> tuple[State, npt.NDArray[np.b
 
 
 def _errors(
-    problem: Problem, state: State, view: View, *, jitter: bool
+    problem: Problem, state: State, at: tuple[View, Equations], *, jitter: bool
 ) -> tuple[Floats, Floats, Floats, tuple[float, float]]:
     """Covariance (N, 3, 3) of height, y, x; chi2 (N,); correlation factors (3,); jitter sd (y, x)."""
+    view, matrix = at
     w, n = view.windows, len(state.heights)
     side = 2 * w.radius + 1
-    distance = np.hypot(*(state.positions[view.pairs[:, 0]] - state.positions[view.pairs[:, 1]]).T)
-    blocks, own = _blocks(view, n)
-    flat = peaks.project(view.weight_windows, w)
+    pairs = matrix.pairs
+    distance = np.hypot(*(state.positions[pairs[:, 0]] - state.positions[pairs[:, 1]]).T)
     box = 2 * int(peaks.PAIR_REACH * state.shape.width) + side
     wide = ndimage.uniform_filter(view.weight, box, mode="constant") * float(box) ** 2
     area = wide[w.corner[:, 0] + w.radius, w.corner[:, 1] + w.radius].astype(float)
-    covariance = marginal_covariance(own, view.pairs, blocks, flat=flat, area=area, distance=distance)
-    added, sd = _jitter(problem, view) if jitter else (np.zeros((n, 2)), (0.0, 0.0))
+    covariance = marginal_covariance(
+        matrix.own, pairs, matrix.blocks, flat=matrix.flat, area=area, distance=distance
+    )
+    added, sd = _jitter(state, view) if jitter else (np.zeros((n, 2)), (0.0, 0.0))
     scaled = np.sqrt(view.weight) * view.residual
     loud = loudness(scaled, state.shape.width)
     quiet = ndimage.maximum_filter(loud, 2 * round(2 * state.shape.width) + 1) < 1
     shape = peaks.windows(np.full((1, 2), float(w.radius)), state.shape, size=(side, side))
     factors = correlation_factors(
         scaled * quiet,
-        white_reference(state, view) * quiet,
+        _white_reference(state, view, matrix) * quiet,
         shape.basis[0].reshape(3, side, side),
         centre=np.median(state.positions, axis=0) + w.radius,
     )
@@ -272,21 +285,28 @@ def _errors(
     return covariance, chi2, factors, sd
 
 
-def _blocks(view: View, n: int) -> tuple[Floats, Floats]:
-    """Pair blocks in the order of view.pairs, and own blocks, out of the block-sparse matrix."""
-    matrix = view.system.columns
-    row = np.repeat(np.arange(n), np.diff(matrix.indptr))
-    key = row * n + matrix.indices
-    order = np.argsort(key)
-    at = order[np.searchsorted(key[order], view.pairs[:, 0] * n + view.pairs[:, 1])]
-    own = order[np.searchsorted(key[order], np.arange(n) * (n + 1))]
-    return matrix.data[at], matrix.data[own]
+def _white_reference(state: State, view: View, matrix: Equations) -> npt.NDArray[np.float32]:
+    """White noise of unit variance after the fit took from it what it takes from any noise. Padded image."""
+    w = view.windows
+    noise = np.random.default_rng(0).standard_normal(view.weight.shape, np.float32)
+    root = np.sqrt(view.weight)
+    weighted = noise * root
+    n = len(state.heights)
+    factor = by_height(state)
+    own = (peaks.project(peaks.gather(weighted, w), w) * factor).ravel()
+    right = np.concatenate([own, view.hats.collect(weighted), np.zeros(len(matrix.normal.shape))])
+    step = normal.solve(matrix.normal, right, tolerance=0.03, steps=60)
+    taken = (step[: 3 * n].reshape(n, 3) * factor).astype(np.float32)
+    swallowed = peaks.stamp(np.einsum("nk,nkp->np", taken, w.basis), w.index, size=view.weight.shape)
+    swallowed += view.hats.draw(step[3 * n : 3 * n + len(state.knots)])
+    left = np.where(root > 0, noise / np.maximum(root, 1e-12), 0) - swallowed
+    return np.asarray(root * (left - line_means(left, view.weight, state.striped)[:, None]))
 
 
 def _misfit(scaled: Floats, view: View) -> tuple[Floats, Floats]:
     """Mean squared residual under each column, and the variance factor of columns that stand out by it."""
     w = view.windows
-    under = np.maximum(w.basis[:, 0], 0)
+    under = np.maximum(w.value, 0)
     total = np.maximum(under.sum(1), 1e-9)
     chi2 = ((peaks.gather(scaled, w) ** 2 * under).sum(1) / total).astype(float)
     typical = float(np.median(chi2))
@@ -294,17 +314,19 @@ def _misfit(scaled: Floats, view: View) -> tuple[Floats, Floats]:
     return chi2, np.maximum(1, chi2 / max(usual, 1e-9))
 
 
-def _jitter(problem: Problem, view: View) -> tuple[Floats, tuple[float, float]]:
+def _jitter(state: State, view: View) -> tuple[Floats, tuple[float, float]]:
     """(N, 2) variance added to y and x, and the sd of the lines' displacement in y and x."""
     w = view.windows
     n, side = len(w.corner), 2 * w.radius + 1
     weighted = peaks.gather(view.weight * view.residual, w)
+    weight = peaks.gather(view.weight, w)
+    heights = state.heights.astype(np.float32)[:, None]
     added, sd = [], []
     for k in (1, 2):
-        slope = w.basis[:, k]
+        slope = w.basis[:, k] * heights
         whole = peaks.gather(peaks.stamp(slope, w.index, size=view.weight.shape), w)
         gradient = (weighted * slope).reshape(n, side, side)
-        information = (view.weight_windows * slope * whole).reshape(n, side, side)
+        information = (weight * slope * whole).reshape(n, side, side)
         found = measure_jitter(
             gradient.sum(2),
             information.sum(2),
