@@ -1,4 +1,4 @@
-"""What the tiling relies on: normalisation, reach, and that a survey teaches the U-Net nothing."""
+"""What the tiling relies on: normalisation and reach."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from atomreel.nets.columns import HALO, STRIDE, UNet, build, local_normalise
-from atomreel.nets.surveyor import BINS, RINGS
+from atomreel.nets.columns import HALO, STRIDE, UNet, local_normalise
 
 
 def picture(seed: int, side: int = 128) -> torch.Tensor:
@@ -40,13 +39,3 @@ def test_the_network_sees_no_further_than_its_halo() -> None:
         (seen,) = torch.autograd.grad(net(x)[0, 0, at, at], x)
         used = torch.nonzero(seen[0, 0])
         assert int((used - at).abs().max()) <= HALO
-
-
-def test_a_survey_sees_the_same_in_either_contrast() -> None:
-    net = build(width=8).eval()
-    with torch.no_grad():
-        one, other = net.survey_features(picture(4)), net.survey_features(-picture(4))
-    half = (one.shape[1] - 2 * RINGS) // 2
-    assert torch.allclose(one[:, :half], other[:, half : 2 * half], atol=1e-4)
-    assert torch.allclose(one[:, -2 * RINGS :], other[:, -2 * RINGS :], atol=1e-3)
-    assert net.survey(picture(5)).shape == (1, 2, BINS)

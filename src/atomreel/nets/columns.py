@@ -1,7 +1,4 @@
-"""The column finder: a U-Net that maps columns, and a reader of scale and contrast that watches it.
-
-Both see the image after the local normalisation of Madsen et al. 2018 (equations 2 and 3).
-"""
+"""The column finder: a U-Net that maps columns, after the local normalisation of Madsen et al. 2018 (equations 2 and 3)."""
 
 from __future__ import annotations
 
@@ -10,8 +7,6 @@ import math
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-from atomreel.nets.surveyor import RINGS, Surveyor, spectral_rings
 
 LEVELS = (
     1,
@@ -95,39 +90,20 @@ class UNet(nn.Module):
             levels.append(merge(torch.cat([up(levels[-1]), skip], 1)))
         return levels
 
-    def summary(self, x: Tensor) -> Tensor:
-        """(N, features): mean and spread of every channel over the image, and of the answer."""
-        levels = self.levels(x)
-        answer = torch.sigmoid(self._head(levels[-1]).float())
-        doubt = answer * (1 - answer)
-        maps = [level.float() for level in levels] + [answer, doubt]
-        return torch.cat([statistic for m in maps for statistic in (m.mean((2, 3)), m.std((2, 3)))], 1)
-
     def _head(self, x: Tensor) -> Tensor:
         return self.head(F.relu(F.pixel_shuffle(self.fine(x), 2)))
 
 
 class ColumnFinder(nn.Module):
-    """Both networks; each normalises its own input. Images are plain brightness, (N, 1, Y, X)."""
+    """The U-Net and the normalisation before it. Images are plain brightness, (N, 1, Y, X)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.columns = UNet(width)
-        self.surveyor = Surveyor(4 * (sum(LEVELS) * width + 2) + 2 * RINGS)
 
     def forward(self, images: Tensor) -> Tensor:
         """Bright columns 5–14 px apart → logits (N, 1, Y, X) of "a column is here"."""
         return self.columns(local_normalise(images))
-
-    def survey(self, crops: Tensor) -> Tensor:
-        """Crops of any scale and contrast → (N, 2, BINS) log-probabilities, see Surveyor."""
-        return self.surveyor(self.survey_features(crops))
-
-    def survey_features(self, crops: Tensor) -> Tensor:
-        """(N, features) float32 that the Surveyor reads."""
-        crops = local_normalise(crops)
-        seen = [self.columns.summary(crops), self.columns.summary(-crops), spectral_rings(crops)]
-        return torch.cat([part.float() for part in seen], 1)
 
 
 def _plain(images: Tensor) -> Tensor:

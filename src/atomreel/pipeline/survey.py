@@ -91,7 +91,11 @@ def plan_columns(source: Source, recipe: Recipe) -> ColumnPlan:
     options = recipe.columns
     samples = _samples(source)
     survey = survey_columns(
-        samples, model=options.model, contrast=options.contrast, spacing=options.spacing_px
+        samples,
+        model=options.model,
+        contrast=options.contrast,
+        spacing=options.spacing_px,
+        backend=recipe.compute.backend,
     )
     tables = tuple(
         find_columns(

@@ -14,7 +14,6 @@ import torch
 from scipy.spatial import cKDTree
 from scipy.special import expit
 
-from atomreel.core.card import Card
 from atomreel.core.image import Image
 from atomreel.core.registry import lookup
 from atomreel.core.tables import check_table
@@ -27,7 +26,7 @@ from atomreel.predict.model import load_model
 from atomreel.predict.survey import Survey, as_frame, survey_columns
 from atomreel.predict.tiles import TILE, map_tiles
 from atomreel.prepare.scale import from_zoomed
-from atomreel.tasks.columns import APART, SIGMA, find_peaks
+from atomreel.tasks.columns import APART, SIGMA, calibrated, find_peaks
 
 __all__ = ["Found", "Survey", "detect", "find_columns", "survey_columns"]
 BLOCK = 2048  # px: larger images are refined in blocks of this side
@@ -77,12 +76,12 @@ def find_columns(
     A score is the probability that the column is real, calibrated on simulated images. Raises InputError, ModelError.
     """
     frame = as_frame(image)
-    survey = survey or survey_columns(frame, model=model, contrast=contrast, spacing=spacing)
+    survey = survey or survey_columns(frame, model=model, contrast=contrast, spacing=spacing, backend=backend)
     net, card = load_model(survey.model)
     position, logit = detect(
         frame, cast(ColumnFinder, net), survey=survey, tile=tile, decoder=decoder, backend=backend
     )
-    score = calibrated(logit, card)
+    score = calibrated(logit, card.calibration)
     least = threshold if threshold is not None else float(card.threshold or 0.5)
     keep = score >= least
     table = pd.DataFrame(position[keep], columns=["y", "x"])
@@ -134,13 +133,6 @@ def detect(
     position, logit = from_zoomed(np.concatenate(positions), survey.zoom), np.concatenate(logits)
     order = np.lexsort((position[:, 1], position[:, 0]))
     return position[order], logit[order]
-
-
-def calibrated(logit: npt.NDArray[np.float32], card: Card) -> npt.NDArray[np.float64]:
-    """Probability that a maximum is a column, by the card's monotone table."""
-    if not card.calibration:
-        return 1 / (1 + np.exp(-logit.astype(np.float64)))
-    return np.interp(logit, card.calibration["logit"], card.calibration["score"])
 
 
 def _domain(position: npt.NDArray[np.float64], score: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

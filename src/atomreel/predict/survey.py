@@ -1,51 +1,47 @@
-"""Looking at a few pieces of a movie first: how far apart are its columns, and are they bright or dark?"""
+"""Looking at a few pieces of a movie first: how far apart are its columns, and are they bright or dark?
+
+The column network itself answers: at the right zoom and contrast it is sure of more columns than at any other.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.spatial import cKDTree
 
 from atomreel.core.errors import InputError
 from atomreel.core.image import Image, Movie
-from atomreel.nets.columns import STRIDE, ColumnFinder
-from atomreel.nets.surveyor import BINS, STEP, spacing_bins
+from atomreel.nets.columns import STRIDE, ColumnFinder, local_normalise
+from atomreel.predict.backend import Network, choose_backend
 from atomreel.predict.model import load_model
 from atomreel.prepare.scale import spectral_spacing, zoom_image, zoomed_shape
-from atomreel.tasks.survey import CROP
+from atomreel.tasks.columns import calibrated, find_peaks
 
 FloatArray = npt.NDArray[np.float32]
-FloatTable = npt.NDArray[np.float64]
+Frame = npt.NDArray[np.generic]
 TARGET = 8.0  # spacing that the column network is given [px]; it knows 5–14
+SPACINGS = tuple(6.2 * 1.88**i for i in range(7))  # px: each covers a factor 0.66 to 1.23 about it
 DEFAULT_SPACING = 10.0  # assumed where an image shows neither lattice nor columns [px]
-ZOOMS = (1.0, 0.5, 0.25)  # looked at first
 ZOOM_LIMITS = (1 / 32, 3.0)
-ROUNDS = 2  # of looking again at the zoom that suits the spacing found
+PIECE = 192  # px: side of a piece at the network's scale
 SMALLEST = 48  # px: pieces under this show too little
+SURE = 0.7  # least score of a column that counts
+FEW = 8  # columns in all pieces below which a reading says nothing about spacings
+MEASURED = (4.5, 14.0)  # px at the network's scale: what it knows as distances of neighbours
+REGULAR = 0.3  # quartile range of the distances of neighbours, of their median, in a lattice
+ALIKE = 0.9  # of the greatest mass: readings from there on are as good, and the one whose zoom suits it best counts
+SHARP = 3.0  # odds of one spacing against another: ratio of their masses to this power
+MASS, NOISE, LINES = 1.5, 0.9, 1.1  # weights of the evidence in `odds`, fit to simulated images
+NEAR = 1.25  # a spacing within this factor is the same
 FRAMES = 3  # that are looked at
-GRID = np.arange(0.0, 8.01, STEP)  # log2 of spacings in px of the image
-INDEPENDENT = 0.5  # power of the number of pieces that counts as independent
-NARROW = 0.1  # spread of log2 spacing that is allowed about a spacing that is told
-NEAR = 1.25  # a spacing within this factor is right
-UNSURE = 0.7  # certainty below which a warning is due
-LOST = 0.3  # below which nothing is known, unless the spectrum shows a lattice
+UNSURE = 0.8  # certainty of the spacing below which a warning is due
 NO_LATTICE = 6.0  # strength of the strongest spectral spot below which an image has no lattice
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What is told about an image: contrast and spacing [px], or None."""
-
-    bright: bool | None = None
-    spacing: float | None = None
-
-
-ANY = Wish()
 
 
 @dataclass(frozen=True)
@@ -66,16 +62,33 @@ class Survey:
     warnings: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Reading:
+    """What the network sees at one zoom and contrast.
+
+    mass: columns per px² of the image, each counted by how sure the network is of it (2 · score − 1).
+    spacing: median distance of neighbours [px of the image]; of the zoom's own where there are too few columns.
+    """
+
+    bright: bool
+    zoom: float
+    mass: float
+    spacing: float
+    columns: int
+
+
 def survey_columns(
     movie: Movie | Image | npt.ArrayLike,
     *,
     model: str | Path = "columns",
     contrast: str = "auto",
     spacing: float | None = None,
+    backend: str = "auto",
 ) -> Survey:
     """Scale and contrast of a movie, from pieces of a few frames at several zooms.
 
     contrast: "auto", "bright" or "dark". spacing: distance of neighbouring columns [px], if known.
+    backend: what runs the network, see `predict.backend.candidates`.
     Raises InputError on another contrast or a spacing that is not positive, ModelError on a bad model.
     """
     if contrast not in ("auto", "bright", "dark"):
@@ -83,98 +96,170 @@ def survey_columns(
     if spacing is not None and not spacing > 0:
         raise InputError(f"spacing {spacing!r}: it must be a positive number of px")
     frames = list(_frames(movie))
-    net = cast(ColumnFinder, load_model(model)[0])
-    wish = Wish(None if contrast == "auto" else contrast == "bright", spacing)
-    table = _look(net, frames, wish)
-    p_bright = float(table[1].sum())
-    bright = p_bright >= 0.5 if wish.bright is None else wish.bright
-    table = pooled(np.log(table[None] + 1e-300), replace(wish, bright=bright))
-    found, source, warnings = spacing or likeliest(table), "given" if spacing else "image", []
-    if spacing is None and (sure := certainty(table, found)) < UNSURE:
-        lattice = max(spectral_spacing(_central(frame)).strength for frame in frames)
-        if sure < LOST and lattice < NO_LATTICE:
-            found, source = DEFAULT_SPACING, "default"
-            warnings.append(
-                f"neither a lattice nor columns set the scale; {DEFAULT_SPACING:g} px between columns is assumed "
-                "(set columns.spacing_px if you know it)"
-            )
-        else:
-            warnings.append(
-                f"the distance between columns is uncertain: {found:.3g} px, with a probability of {sure:.2f} "
-                "(set columns.spacing_px if you know it)"
-            )
+    net, card = load_model(model)
+    network = choose_backend(cast(ColumnFinder, net).columns, backend).network
+    signs = (True, False) if contrast == "auto" else (contrast == "bright",)
+    readings = read_scales(network, card.calibration, frames, spacing=spacing, signs=signs)
+    p_bright = odds(readings, frames) if contrast == "auto" else float(signs[0])
+    bright = p_bright >= 0.5
+    warnings = []
     if contrast == "auto" and 0.1 < p_bright < 0.9:
         other = "dark" if bright else "bright"
         warnings.append(
             f"columns are taken as {'bright' if bright else 'dark'}, but {other} is possible: the odds of bright "
             f"are {p_bright:.2f} (set columns.contrast if you know it)"
         )
+    source, found = "given", spacing
+    if found is None:
+        found, source, notes = _settle([r for r in readings if r.bright == bright], frames)
+        warnings += notes
     zoom = float(np.clip(TARGET / found, *ZOOM_LIMITS))
-    return Survey(zoom, bool(bright), p_bright, float(found), source, str(model), tuple(warnings))
+    return Survey(zoom, bright, p_bright, float(found), source, str(model), tuple(warnings))
 
 
-def _look(net: ColumnFinder, frames: list[npt.NDArray[np.generic]], wish: Wish) -> FloatTable:
-    """Probability of each contrast and spacing: pieces at fixed zooms first, then at the zoom that suits the spacing."""
-    if wish.spacing is not None:
-        zoom = float(np.clip(TARGET / wish.spacing, *ZOOM_LIMITS))
-        return pooled(_beliefs(net, frames, zoom), wish)
-    coarse = [_beliefs(net, frames, zoom) for zoom in ZOOMS]
-    table = pooled(np.concatenate(coarse), wish)
-    for _ in range(ROUNDS):
-        before = likeliest(table)
-        near = _beliefs(net, frames, float(np.clip(TARGET / before, *ZOOM_LIMITS)))
-        table = pooled(np.concatenate([*coarse, near, near]), wish)
-        if abs(np.log2(likeliest(table) / before)) < 0.3:
-            break
-    return table
+def read_scales(
+    network: Network,
+    calibration: Mapping[str, Any],
+    frames: Sequence[Frame],
+    *,
+    spacing: float | None,
+    signs: tuple[bool, ...],
+) -> list[Reading]:
+    """Readings at all zooms, or at that of `spacing`; then, for each sign, at the zoom that suits its best one."""
+    wanted = SPACINGS if spacing is None else (spacing,)
+    zooms = dict.fromkeys(float(np.clip(TARGET / s, *ZOOM_LIMITS)) for s in wanted)
+    readings = [r for zoom in zooms for r in _read(network, calibration, frames, zoom=zoom, signs=signs)]
+    if spacing is None:
+        for sign in signs:
+            best = strongest([r for r in readings if r.bright == sign])
+            if best is not None and best.columns >= FEW:
+                zoom = float(np.clip(TARGET / best.spacing, *ZOOM_LIMITS))
+                readings += _read(network, calibration, frames, zoom=zoom, signs=(sign,))
+    return readings
 
 
-def pooled(beliefs: FloatTable, wish: Wish = ANY) -> FloatTable:
-    """(N, 2, G) log-probabilities that pieces give → (2, G) probabilities, within what is told.
+def strongest(readings: Sequence[Reading]) -> Reading | None:
+    """Of the readings with the greatest mass the one whose zoom suits its spacing best; None if there is none."""
+    most = max((r.mass for r in readings), default=0.0)
+    alike = [r for r in readings if r.mass >= ALIKE * most]
+    return min(alike, key=lambda r: abs(np.log(r.zoom * r.spacing / TARGET)), default=None)
 
-    Pieces of one image err together, so N of them count as N**INDEPENDENT.
+
+def odds(readings: Sequence[Reading], frames: Sequence[Frame]) -> float:
+    """Probability that columns are bright.
+
+    From the best readings of either contrast (log ratio of masses) and from how the image was recorded: where bright
+    pixels are noisier than dark ones, signal is counted on a dark ground; where lines are noisier than columns of
+    pixels, a probe or tip was scanned, and both show columns bright.
     """
-    total = np.zeros((2, len(GRID)))
-    if len(beliefs):
-        total = total + beliefs.mean(0) * len(beliefs) ** INDEPENDENT
-    if wish.bright is not None:
-        total[int(not wish.bright)] = -np.inf
-    if wish.spacing is not None:
-        total = total - 0.5 * ((GRID - np.log2(wish.spacing)) / NARROW) ** 2
-    table: FloatTable = np.exp(total - total.max())
-    return table / table.sum()
+    bright, dark = (
+        max((r.mass for r in readings if r.bright == sign), default=0.0) for sign in (True, False)
+    )
+    faint = 1e-3 * (bright + dark) + 1e-9
+    mass = np.clip(np.log((bright + faint) / (dark + faint)), -4, 4)
+    noise = np.clip(np.median([noise_rise(_central(f)) for f in frames]), -2.5, 2.5)
+    lines = np.log(np.clip(np.median([line_noise(_central(f)) for f in frames]), 1, 6))
+    return float(1 / (1 + np.exp(-(MASS * mass + NOISE * noise + LINES * lines))))
 
 
-def likeliest(table: FloatTable) -> float:
-    """The spacing [px] that the probabilities (2, G) favour, to a fraction of a bin."""
-    share = table.sum(0)
-    near = np.abs(GRID - GRID[int(np.argmax(share))]) < 2.5 * STEP
-    return float(2 ** ((share * GRID)[near].sum() / share[near].sum()))
+def noise_rise(frame: FloatArray) -> float:
+    """Log ratio of the noise power at bright and at dark pixels; third differences, so that lattices count little."""
+    rise = []
+    for rows in (frame.astype(float), frame.T.astype(float)):
+        power = np.diff(rows, n=3, axis=1) ** 2
+        if power.size < 64:
+            return 0.0
+        level = (rows[:, :-3] + rows[:, 1:-2] + rows[:, 2:-1] + rows[:, 3:]) / 4
+        low, high = np.quantile(level, (0.15, 0.85))
+        floor = 1e-9 * power.mean() + 1e-30
+        rise.append(np.log((power[level >= high].mean() + floor) / (power[level <= low].mean() + floor)))
+    return float(np.mean(rise))
 
 
-def certainty(table: FloatTable, spacing: float) -> float:
-    """Probability that `spacing` [px] is right to within a factor NEAR."""
-    return float(table[:, np.abs(GRID - np.log2(spacing)) < np.log2(NEAR)].sum())
+def line_noise(frame: FloatArray) -> float:
+    """How much noisier means of rows are than means of columns: about 1, above where an image was scanned line by line."""
+    level = []
+    for axis in (0, 1):
+        third = np.diff(frame.astype(float), n=3, axis=axis)
+        if third.size < 64:
+            return 1.0
+        alone = third.std() / np.sqrt(third.shape[1 - axis])
+        level.append(float(np.median(np.abs(third.mean(axis=1 - axis)))) / max(alone, 1e-12))
+    return level[0] / max(level[1], 1e-12) if level[0] > 0 else 1.0
 
 
-def _beliefs(net: ColumnFinder, frames: list[npt.NDArray[np.generic]], zoom: float) -> FloatTable:
-    """(N, 2, G): what every piece at this zoom says, by spacing in px of the image; even where it cannot tell."""
+def certainty(readings: Sequence[Reading]) -> float:
+    """Probability that the spacing of the strongest reading is right, against the strongest one of another spacing."""
+    best = strongest(readings)
+    if best is None or best.mass == 0:
+        return 0.0
+    others = [r.mass for r in readings if not 1 / NEAR < r.spacing / best.spacing < NEAR]
+    return float(1 / (1 + (max(others, default=0.0) / best.mass) ** SHARP))
+
+
+def _settle(readings: Sequence[Reading], frames: Sequence[Frame]) -> tuple[float, str, list[str]]:
+    """Spacing [px], where it comes from, and what to say about it."""
+    advice = "(set columns.spacing_px if you know it)"
+    best = strongest(readings)
+    if best is None or best.columns < FEW:
+        lattice = max((spectral_spacing(_central(f)) for f in frames), key=lambda found: found.strength)
+        if lattice.strength < NO_LATTICE:
+            said = f"neither a lattice nor columns set the scale; {DEFAULT_SPACING:g} px between columns is assumed"
+            return DEFAULT_SPACING, "default", [f"{said} {advice}"]
+        said = f"hardly a column is seen; {lattice.spacing:.3g} px, as its lattice planes, between columns is assumed"
+        return lattice.spacing, "image", [f"{said} {advice}"]
+    sure = certainty(readings)
+    said = (
+        f"the distance between columns is uncertain: {best.spacing:.3g} px, with a probability of {sure:.2f}"
+    )
+    return best.spacing, "image", [f"{said} {advice}"] if sure < UNSURE else []
+
+
+def _read(
+    network: Network,
+    calibration: Mapping[str, Any],
+    frames: Sequence[Frame],
+    *,
+    zoom: float,
+    signs: tuple[bool, ...],
+) -> list[Reading]:
+    """One reading for each sign; none when the zoomed image is too small to show a lattice."""
     pieces = [p for frame in frames for p in _pieces(frame, zoom) if np.ptp(p) > 0]
     if not pieces:
-        return np.zeros((0, 2, len(GRID)))
-    with torch.no_grad():
-        told = torch.cat([net.survey(torch.from_numpy(p)[None, None]) for p in pieces]).double().numpy()
-    even = -np.log(2 * BINS)
-    seen, bins = GRID + np.log2(zoom), spacing_bins().numpy()
-    return np.array([[np.interp(seen, bins, row, left=even, right=even) for row in both] for both in told])
+        return []
+    normal = [local_normalise(torch.from_numpy(p)[None, None]) for p in pieces]
+    area = sum(p.size for p in pieces) / zoom**2
+    readings = []
+    for bright in signs:
+        mass, count, near = 0.0, 0, [np.zeros(0)]
+        for piece in normal:
+            with torch.no_grad():
+                at, logit, _ = find_peaks(network(piece if bright else -piece)[0, 0].float().numpy())
+            score = calibrated(logit, calibration)
+            at, score = at[score > SURE], score[score > SURE]
+            mass, count = mass + float((2 * score - 1).sum()), count + len(at)
+            if len(at) > 2:
+                near.append(cKDTree(at).query(at, k=2)[0][:, 1])
+        spacing = _distance(np.concatenate(near))
+        readings.append(Reading(bright, zoom, mass / area, spacing / zoom, count))
+    return readings
 
 
-def _pieces(frame: npt.NDArray[np.generic], zoom: float) -> Iterator[FloatArray]:
+def _distance(near: npt.NDArray[np.float64]) -> float:
+    """The median distance of neighbours where it is one that the network knows, or that of a lattice; else TARGET."""
+    if len(near) < FEW:
+        return TARGET
+    low, middle, high = np.quantile(near, (0.25, 0.5, 0.75))
+    known = MEASURED[0] < middle < MEASURED[1] or high - low < REGULAR * middle
+    return float(middle) if known else TARGET
+
+
+def _pieces(frame: Frame, zoom: float) -> Iterator[FloatArray]:
     """Up to four pieces, evenly spread; none when the zoomed image is too small to show a lattice."""
     shape = zoomed_shape((frame.shape[0], frame.shape[1]), zoom)
     if min(shape) < SMALLEST:
         return
-    side = [min(CROP, n // STRIDE * STRIDE) for n in shape]
+    side = [min(PIECE, n // STRIDE * STRIDE) for n in shape]
     starts = []
     for n, s in zip(shape, side, strict=True):
         count = 1 if n < 1.3 * s else 2
@@ -191,7 +276,7 @@ def _pieces(frame: npt.NDArray[np.generic], zoom: float) -> Iterator[FloatArray]
             yield zoom_image(frame, zoom, rows=(y, y + side[0]), cols=(x, x + side[1]))
 
 
-def _frames(movie: Movie | Image | npt.ArrayLike) -> Iterator[npt.NDArray[np.generic]]:
+def _frames(movie: Movie | Image | npt.ArrayLike) -> Iterator[Frame]:
     """First, middle and last frame, or the one that there is."""
     if isinstance(movie, Movie):
         for i in np.unique(np.linspace(0, len(movie) - 1, FRAMES).round().astype(int)):
@@ -200,7 +285,7 @@ def _frames(movie: Movie | Image | npt.ArrayLike) -> Iterator[npt.NDArray[np.gen
         yield as_frame(movie)
 
 
-def as_frame(image: Image | npt.ArrayLike) -> npt.NDArray[np.generic]:
+def as_frame(image: Image | npt.ArrayLike) -> Frame:
     """An array (Y, X) that can be sliced; what is lazy stays lazy. Raises InputError on anything else."""
     data = image.data if isinstance(image, Image) else image
     lazy = hasattr(data, "shape") and hasattr(data, "__getitem__")
@@ -210,6 +295,6 @@ def as_frame(image: Image | npt.ArrayLike) -> npt.NDArray[np.generic]:
     return cast("npt.NDArray[np.generic]", array)
 
 
-def _central(frame: npt.NDArray[np.generic], side: int = 1024) -> FloatArray:
+def _central(frame: Frame, side: int = 1024) -> FloatArray:
     y, x = (max(0, (n - side) // 2) for n in frame.shape)
-    return np.asarray(frame[y : y + side, x : x + side], dtype=np.float32)
+    return np.nan_to_num(np.asarray(frame[y : y + side, x : x + side], dtype=np.float32))

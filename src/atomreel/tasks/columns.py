@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,11 +16,9 @@ from torch.nn import functional as F
 from atomreel.core.errors import InputError
 from atomreel.core.material import Material
 from atomreel.core.scope import Scope, make_scope
-from atomreel.nets.columns import STRIDE, ColumnFinder
-from atomreel.nets.surveyor import spacing_bins
+from atomreel.nets.columns import STRIDE
 from atomreel.prepare.scale import to_zoomed, zoom_image, zoomed_shape
 from atomreel.tasks.spoil import cut, spoil, turn
-from atomreel.tasks.survey import CROP, SURVEYED, fit_surveyor, survey_pieces
 from atomreel.tasks.task import Arrays, Report
 
 FloatArray = npt.NDArray[np.float32]
@@ -65,7 +63,7 @@ class ColumnTask:
 
     @property
     def input(self) -> Mapping[str, Any]:
-        return {"spacing_px": list(SPACING), "surveyed_px": list(SURVEYED), "smallest_px": 16}
+        return {"spacing_px": list(SPACING), "smallest_px": 16}
 
     @property
     def scope(self) -> Mapping[str, Any]:
@@ -147,11 +145,6 @@ class ColumnTask:
         """Cross-entropy of the heat map."""
         return F.binary_cross_entropy_with_logits(net(batch["patch"]).float(), batch["heat"]), {}
 
-    def finish(self, net: torch.nn.Module, *, seed: int, examples: int) -> None:
-        """Teaches the surveyor to read the trained U-Net, from twenty images for each that the model is tested on."""
-        pieces = survey_pieces(self.sample, seed=seed, examples=20 * examples)
-        fit_surveyor(cast(ColumnFinder, net), pieces, seed=seed)
-
     def picture(self, net: torch.nn.Module, batch: dict[str, torch.Tensor]) -> npt.NDArray[np.uint8]:
         """Six patches: input, truth, answer."""
         with torch.no_grad():
@@ -169,7 +162,7 @@ class ColumnTask:
         half = len(found) // 2
         calibration = calibrate(found[:half])
         return Report(
-            scores=summarise(found[half:], calibration) | survey_scores(found),
+            scores=summarise(found[half:], calibration),
             threshold=calibration["threshold"],
             calibration={"logit": calibration["logit"], "score": calibration["score"]},
         )
@@ -182,8 +175,6 @@ class ColumnTask:
         zoomed = pad_to_stride(zoom_image(image if bright else -image, zoom))
         with torch.no_grad():
             logits = net(torch.from_numpy(zoomed)[None, None])[0, 0].numpy()
-            crop, scale, _ = cut(image, CROP, rng, spacing=spacing, wanted=SURVEYED)
-            told = net.survey(torch.from_numpy(crop)[None, None])[0].exp()  # type: ignore[operator]
         ny, nx = zoomed_shape((image.shape[0], image.shape[1]), zoom)
         peaks, height, _ = find_peaks(logits[:ny, :nx])
         right, missed = match(to_zoomed(columns, zoom), peaks, spacing=zoom * spacing, shape=(ny, nx))
@@ -193,8 +184,6 @@ class ColumnTask:
             "right": right[keep] > 0,
             "missed": missed,
             "dose": dose,
-            "scale": float(spacing_bins()[told.sum(0).argmax()] - np.log2(scale * spacing)),
-            "bright": (float(told[1].sum()), bright),
         }
 
 
@@ -292,7 +281,7 @@ def match(
 
 
 def calibrate(found: list[dict[str, Any]]) -> dict[str, Any]:
-    """Logit → probability that the column is right, monotone; and the score from 0.45 on with the best pooled F1."""
+    """Logit → probability that the column is right, monotone; and the score, 0.3 to 0.8, with the best pooled F1."""
     logit = np.concatenate([f["logit"] for f in found])
     right = np.concatenate([f["right"] for f in found]).astype(float)
     missed = sum(f["missed"] for f in found)
@@ -309,8 +298,15 @@ def calibrate(found: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "logit": [round(float(v), 3) for v in centre],
         "score": [round(float(v), 4) for v in rate],
-        "threshold": round(float(np.clip(best, 0.45, 0.8)), 3),
+        "threshold": round(float(np.clip(best, 0.3, 0.8)), 3),
     }
+
+
+def calibrated(logit: npt.NDArray[np.floating], table: Mapping[str, Any]) -> npt.NDArray[np.float64]:
+    """Probability that a maximum of this logit is a column, by the monotone table of `calibrate`."""
+    if not table:
+        return 1 / (1 + np.exp(-logit.astype(np.float64)))
+    return np.interp(logit, table["logit"], table["score"])
 
 
 def summarise(found: list[dict[str, Any]], calibration: Mapping[str, Any]) -> dict[str, Any]:
@@ -332,7 +328,7 @@ def summarise(found: list[dict[str, Any]], calibration: Mapping[str, Any]) -> di
 def _rates(found: list[dict[str, Any]], calibration: Mapping[str, Any]) -> dict[str, Any]:
     logit = np.concatenate([f["logit"] for f in found])
     right = np.concatenate([f["right"] for f in found])
-    score = np.interp(logit, calibration["logit"], calibration["score"])
+    score = calibrated(logit, calibration)
     called = score >= calibration["threshold"]
     hits, total = int((called & right).sum()), int(right.sum()) + sum(f["missed"] for f in found)
     bins = np.minimum((score * 10).astype(int), 9)
@@ -344,16 +340,6 @@ def _rates(found: list[dict[str, Any]], calibration: Mapping[str, Any]) -> dict[
         "recall": round(hits / max(1, total), 4),
         "f1": round(2 * hits / max(1, int(called.sum()) + total), 4),
         "calibration_error": round(float(sum(gaps) / max(1, len(score))), 4),
-    }
-
-
-def survey_scores(found: list[dict[str, Any]]) -> dict[str, Any]:
-    """How well the surveyor reads scale and contrast from one crop."""
-    scale = np.abs([f["scale"] for f in found])
-    sign = np.array([(share > 0.5) == bool(bright) for share, bright in (f["bright"] for f in found)])
-    return {
-        "spacing_within_20_percent": round(float((scale < np.log2(1.2)).mean()), 4),
-        "contrast_right": round(float(sign.mean()), 4),
     }
 
 

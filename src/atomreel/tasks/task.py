@@ -30,8 +30,7 @@ class Task(Protocol):
     name: of the file. purpose, classes, input, scope: for the card.
     network: `kind` (module of `atomreel.nets`) and the arguments of its `build`.
     recipe: how the shipped model is trained, fields of `train.loop.Recipe`.
-    A task may have `finish(net, *, seed, examples)`: what is fitted once the network is trained, before its scores;
-    and `narrowed(*, material, scope)`: the same task for one material and the conditions that a recipe names.
+    A task may have `narrowed(*, material, scope)`: the same task for one material and the conditions that a recipe names.
     """
 
     @property

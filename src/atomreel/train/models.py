@@ -79,8 +79,6 @@ def write_model(
 
     about: the material, scope and start of an order, which the card keeps so that `evaluate_model` can test again.
     """
-    if hasattr(task, "finish"):
-        task.finish(net, seed=recipe.seed, examples=recipe.examples)
     half = {k: v.half() if v.is_floating_point() else v for k, v in net.state_dict().items()}
     with atomic(folder / "weights.safetensors") as part:
         save_file({k: v.contiguous() for k, v in half.items()}, part)
