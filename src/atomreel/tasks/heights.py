@@ -46,7 +46,7 @@ class HeightsTask:
     )
     recipe: Mapping[str, Any] = field(
         default_factory=lambda: {
-            "steps": 4500,
+            "steps": 6000,
             "batch": 16,
             "rate": 2e-3,
             "first": 240,
