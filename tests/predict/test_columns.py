@@ -117,7 +117,7 @@ def test_a_score_is_a_probability() -> None:
     """Scores of all candidates, low ones too, over images at the limit: their mean is the share that is right."""
     score, right = [], []
     for seed in range(4):
-        made = scene(seed, ("honeycomb", "two species")[seed % 2], spacing=9.0, counts=14)
+        made = scene(seed, ("honeycomb", "two species")[seed % 2], spacing=9.0, counts=5)
         table = find_columns(made.image, threshold=0.02, refine=False, spacing=9.0, contrast="bright").table
         at = table[["y", "x"]].to_numpy()
         inner = np.all((at > 6) & (at < 249), axis=1)
@@ -198,14 +198,12 @@ def test_every_decoder_finds_the_centres_whatever_the_tile(decoder: str) -> None
         detect(made.image, net, survey=survey, decoder="nose")
 
 
-def test_noise_is_warned_about_and_scored_low(rng: np.random.Generator) -> None:
+def test_noise_is_warned_about_and_hardly_shows_a_column(rng: np.random.Generator) -> None:
     noise = rng.poisson(2.0, (256, 256)).astype(np.float32)
     found = find_columns(noise, refine=False)
     assert found.warnings
-    assert found.table.score.median() < 0.65
-    assert found.table.domain.median() < 0.45
-    sure = find_columns(noise, refine=False, threshold=0.9).table
-    assert len(sure) < 5
+    assert len(found.table) < 20  # a lattice at the default spacing would have 650
+    assert (found.table.score > 0.9).sum() < 3
 
 
 @pytest.mark.parametrize("shape", [(1, 100), (3, 3, 3)])

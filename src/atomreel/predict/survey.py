@@ -39,6 +39,7 @@ ALIKE = 0.9  # of the greatest mass: readings from there on are as good, and the
 SHARP = 3.0  # odds of one spacing against another: ratio of their masses to this power
 MASS, NOISE, LINES = 1.5, 0.9, 1.1  # weights of the evidence in `odds`, fit to simulated images
 NEAR = 1.25  # a spacing within this factor is the same
+TURNS = 3  # of reading the strongest again
 FRAMES = 3  # that are looked at
 UNSURE = 0.8  # certainty of the spacing below which a warning is due
 NO_LATTICE = 6.0  # strength of the strongest spectral spot below which an image has no lattice
@@ -125,16 +126,22 @@ def read_scales(
     spacing: float | None,
     signs: tuple[bool, ...],
 ) -> list[Reading]:
-    """Readings at all zooms, or at that of `spacing`; then, for each sign, at the zoom that suits its best one."""
+    """Readings at all zooms, or at that of `spacing`. For each sign the strongest is read again at the zoom that suits
+    its spacing; one that does not find that spacing there is dropped, and the next strongest has its turn."""
     wanted = SPACINGS if spacing is None else (spacing,)
     zooms = dict.fromkeys(float(np.clip(TARGET / s, *ZOOM_LIMITS)) for s in wanted)
     readings = [r for zoom in zooms for r in _read(network, calibration, frames, zoom=zoom, signs=signs)]
-    if spacing is None:
-        for sign in signs:
+    for sign in signs if spacing is None else ():
+        for _ in range(TURNS):
             best = strongest([r for r in readings if r.bright == sign])
-            if best is not None and best.columns >= FEW:
-                zoom = float(np.clip(TARGET / best.spacing, *ZOOM_LIMITS))
-                readings += _read(network, calibration, frames, zoom=zoom, signs=(sign,))
+            if best is None or best.columns < FEW:
+                break
+            zoom = float(np.clip(TARGET / best.spacing, *ZOOM_LIMITS))
+            again = _read(network, calibration, frames, zoom=zoom, signs=(sign,))
+            readings += again
+            if not again or 1 / NEAR < again[0].spacing / best.spacing < NEAR:
+                break
+            readings.remove(best)
     return readings
 
 
