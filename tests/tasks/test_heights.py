@@ -56,8 +56,8 @@ def test_heights_stand_at_their_columns(rng):
 
 def test_encoded_examples_have_fixed_shapes(example, rng):
     made = TASK.encode(example, rng)
-    assert made["series"].shape == (3, 144, 144) and made["series"].dtype == np.float32
-    assert made["heat"].shape == (1, 144, 144) and made["heights"].shape == (72, 72)
+    assert made["series"].shape == (3, 112, 112) and made["series"].dtype == np.float32
+    assert made["heat"].shape == (1, 112, 112) and made["heights"].shape == (56, 56)
     assert made["heights"].max() < TASK.most and made["heat"].max() > 0.9
     assert example["wave"].shape == (2, SIDE, SIDE)
 

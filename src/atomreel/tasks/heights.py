@@ -37,7 +37,7 @@ EDGE = 1.25  # Å: half a distance of columns
 class HeightsTask:
     """patch: side of the pieces that the network trains on [px of 0.25 Å]. most: highest column that is told apart."""
 
-    patch: int = 144
+    patch: int = 112
     most: int = 12
     element: str = "Au"
     name: str = "heights"
@@ -46,13 +46,13 @@ class HeightsTask:
     )
     recipe: Mapping[str, Any] = field(
         default_factory=lambda: {
-            "steps": 6000,
+            "steps": 4000,
             "batch": 16,
             "rate": 2e-3,
-            "first": 240,
-            "fresh": 0.7,
+            "first": 200,
+            "fresh": 0.3,
             "window": 3000,
-            "examples": 160,
+            "examples": 120,
         }
     )
 
@@ -115,7 +115,10 @@ class HeightsTask:
         wave, columns = _turn(wave[0] + 1j * wave[1], example["columns"], rng)
         shot = random_shot(rng)
         series = expose(wave.astype(np.complex64), shot, rng, pixel=PIXEL)
-        y, x = rng.integers(0, SIDE - self.patch + 1, 2)
+        some = columns[rng.integers(len(columns)), :2] - self.patch * rng.uniform(
+            0.2, 0.8, 2
+        )  # not all vacuum
+        y, x = np.clip(np.rint(some).astype(int), 0, SIDE - self.patch)
         at = columns[:, :2].astype(float) - (y, x)
         known = rng.random() < TOLD
         return {
