@@ -100,7 +100,7 @@ class ColumnTask:
             material=material,
             conditions=conditions,
             purpose=f"Finds atomic columns of {what} in {how} images.",
-            recipe={**self.recipe, "steps": 2000, "examples": 60},
+            recipe={**self.recipe, "steps": 600, "fresh": 0.5, "examples": 60},
         )
         task.sample(np.random.default_rng(0))  # what cannot be simulated is told now and not under way
         return task

@@ -21,7 +21,7 @@ from atomreel.tasks.task import Task, load_task
 from atomreel.train.loop import Recipe
 
 KEYS = ("task", "material", "zone", "scope", "start")
-FINE_TUNING = {"steps": 1000, "rate": 5e-4}  # of weights that know much already
+FINE_TUNING = {"steps": 300, "rate": 5e-4}  # of weights that know much already
 NOTE = "order.toml"  # in a folder under training: what is trained there
 
 
