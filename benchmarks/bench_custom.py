@@ -6,7 +6,8 @@
 Each model sees the images alone, told nothing: its own survey, its own threshold. Three sets, with seeds that no training
 has: the material and microscope of examples/gaas110; the same with indium and vacancies; and another material, for which
 the finder was not made. A column counts as found within a quarter of the dumbbell's distance.
-Writes measured/custom.json and out/custom.png, some images with what each model found.
+Writes measured/custom.json, in which the figures of other models stay, and out/custom.png, some images with what each
+model found.
 """
 
 from __future__ import annotations
@@ -142,10 +143,11 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("models", nargs="+")
-    parser.add_argument("--count", type=int, default=60, help="images of each set")
+    parser.add_argument("--count", type=int, default=30, help="images of each set")
     chosen = parser.parse_args()
     warnings.simplefilter("ignore")
-    measured, shown = {}, {}
+    out, shown = ROOT / "benchmarks" / "measured" / "custom.json", {}
+    measured = json.loads(out.read_text()) if out.exists() else {}
     for model in chosen.models:
         card = read_card(model_folder(model) / "card.toml")
         name = Path(model).name
@@ -156,7 +158,6 @@ def main() -> None:
             "card": {k: v for k, v in card.scores.items() if k != "by_dose"},
             "sets": found,
         }
-    out = ROOT / "benchmarks" / "measured" / "custom.json"
     out.write_text(json.dumps(measured, indent=1) + "\n")
     draw(shown, ROOT / "out" / "custom.png")
 

@@ -37,7 +37,7 @@ MEASURED = (4.5, 14.0)  # px at the network's scale: what it knows as distances 
 REGULAR = 0.3  # quartile range of the distances of neighbours, of their median, in a lattice
 ALIKE = 0.9  # of the greatest mass: readings from there on are as good, and the one whose zoom suits it best counts
 SHARP = 3.0  # odds of one spacing against another: ratio of their masses to this power
-MASS, NOISE, LINES = 1.9, 1.0, 1.3  # weights of the evidence in `odds`, fit to simulated images
+MASS, FILL, NOISE, LINES = 1.8, 0.75, 1.3, 1.4  # weights of the evidence in `odds`, fit to simulated images
 NEAR = 1.25  # a spacing within this factor is the same
 TURNS = 3  # of reading the strongest again
 FRAMES = 3  # that are looked at
@@ -155,18 +155,23 @@ def strongest(readings: Sequence[Reading]) -> Reading | None:
 def odds(readings: Sequence[Reading], frames: Sequence[Frame]) -> float:
     """Probability that columns are bright.
 
-    From the best readings of either contrast (log ratio of masses) and from how the image was recorded: where bright
-    pixels are noisier than dark ones, signal is counted on a dark ground; where lines are noisier than columns of
-    pixels, a probe or tip was scanned, and both show columns bright.
+    From the readings of greatest mass in either contrast (log ratios of their masses and of how full their lattices
+    are), and from how the image was recorded: where bright pixels are noisier than dark ones, signal is counted on a
+    dark ground; where lines are noisier than columns of pixels, a probe or tip was scanned. Both show columns bright.
     """
-    bright, dark = (
-        max((r.mass for r in readings if r.bright == sign), default=0.0) for sign in (True, False)
-    )
+    best = [
+        max((r for r in readings if r.bright == sign), key=lambda r: r.mass, default=None)
+        for sign in (True, False)
+    ]
+    bright, dark = (r.mass if r else 0.0 for r in best)
+    full = [r.mass * r.spacing**2 if r else 0.0 for r in best]  # about 1 where every site shows
     faint = 1e-3 * (bright + dark) + 1e-9
     mass = np.clip(np.log((bright + faint) / (dark + faint)), -4, 4)
+    fill = np.clip(np.log((full[0] + 0.01) / (full[1] + 0.01)), -4, 4)
     noise = np.clip(np.median([noise_rise(_central(f)) for f in frames]), -2.5, 2.5)
-    lines = np.log(np.clip(np.median([line_noise(_central(f)) for f in frames]), 1, 6))
-    return float(1 / (1 + np.exp(-(MASS * mass + NOISE * noise + LINES * lines))))
+    lines = np.clip(np.median([line_noise(_central(f)) for f in frames]), 1, 6)
+    logit = MASS * mass + FILL * fill + NOISE * noise / lines**2 + LINES * np.log(lines)
+    return float(1 / (1 + np.exp(-logit)))
 
 
 def noise_rise(frame: FloatArray) -> float:
