@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -116,6 +117,7 @@ def main() -> None:
         file, sets, check = RUNS[name]
         run = out / name.replace(" ", "_").replace("(", "").replace(")", "")
         command = [sys.executable, "-m", "atomreel", "run", REAL / file, "-o", run]
+        shutil.rmtree(run, ignore_errors=True)  # a finished Run would be left as it is
         start = time.perf_counter()
         done = subprocess.run([*command, *(a for s in sets for a in ("--set", s))], check=False, text=True)
         row: dict[str, Any] = {"command": f"atomreel run {file}", "seconds": time.perf_counter() - start}
