@@ -41,8 +41,8 @@ def peak_MiB(movie: Path, run: Path, *, settings: list[str]) -> tuple[float, flo
     start = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-c", code, movie, "-o", run, *(a for s in settings for a in ("--set", s))],
+        stdout=subprocess.PIPE,  # what it says of errors is shown
         check=True,
-        capture_output=True,
         text=True,
     )
     unit = 1 if sys.platform == "darwin" else 1024
