@@ -73,3 +73,17 @@ def test_bad_input():
         fit_growth([0, 1, 2], [1, 2, 3])
     with pytest.raises(InputError, match="increase"):
         fit_growth([0, 1, 1, 2, 3, 4], [1, 2, 3, 4, 5, 6])
+
+
+def test_a_long_record_with_rare_specks_shows_no_growth(rng):
+    """Thousands of frames in most of which nothing is open."""
+    time, share = np.arange(2000.0), 0.01 * (rng.random(2000) < 5e-3)
+    found = fit_growth(time, share, unit_area=1 / 113)
+    assert np.isfinite([found.rho.value, found.a0.value, found.c.value]).all()
+    assert abs(found.curve(time) - share).mean() < 2e-3
+
+
+@pytest.mark.parametrize("area", [0.0, 0.02])
+def test_an_area_that_never_changes_is_said_to(area):
+    with pytest.raises(InputError, match="nothing grows"):
+        fit_growth(np.arange(50.0), np.full(50, area), unit_area=1 / 113)

@@ -59,7 +59,7 @@ def fit_growth(
     area_err: (T,) or one number, 1σ measuring error; estimated from the data when None. unit_area: area of one piece
     in the unit of `area` (an atom's site, say) → branching noise beside the measuring error; None → independent errors
     only, which is right only where growth itself is no chance process. Intervals are posterior quantiles with a flat
-    prior on ρ within ±20 over the recording. Raises InputError for fewer than five points or times out of order.
+    prior on ρ within ±20 over the recording. Raises InputError for fewer than five points, times out of order or an area that never changes.
     """
     tail = (1 - check_level(level)) / 2
     seconds, values, errors = _checked(t, area, area_err)
@@ -74,7 +74,8 @@ def fit_growth(
     for _ in range(3):  # first the whole range, then what is likely in finer steps
         grid = np.meshgrid(rho, noise, indexing="ij")
         fit = _filter(time, y, grid[0].ravel(), sigma=grid[1].ravel()[:, None] * weights, unit=unit / size)
-        chance = np.exp(fit.log_profile - fit.log_profile.max()).reshape(grid[0].shape)
+        profile = np.where(np.isfinite(fit.log_profile), fit.log_profile, -np.inf)
+        chance = np.exp(profile - profile.max()).reshape(grid[0].shape)
         if errors is None:
             chance /= grid[1]
         likely = np.nonzero(chance.sum(axis=1) > 1e-6 * chance.sum(axis=1).max())[0]
@@ -134,7 +135,10 @@ def _filter(time: Floats, y: Floats, rho: Floats, *, sigma: Floats, unit: float)
         log_like -= 0.5 * (np.log(variance) + surprise**2 / variance)
         gain = seen / variance[:, None]
         mean += gain * surprise[:, None]
-        cov -= gain[:, :, None] * seen[:, None, :]
+        # Joseph's form: thousands of steps with a small error leave the plain one without a positive variance
+        keep = np.eye(3) - gain[:, :, None] * see
+        cov = keep @ cov @ keep.transpose(0, 2, 1)
+        cov += (sigma[:, k] ** 2)[:, None, None] * gain[:, :, None] * gain[:, None, :]
     block = cov[:, :2, :2]
     # Integrated likelihood × |information|^½ of (C, A₀) = profile likelihood: volume must not decide about ρ.
     volume = np.log(np.maximum(np.linalg.det(block), 1e-300))
@@ -146,7 +150,10 @@ def _deterministic(time: Floats, y: Floats, rho: Floats) -> Floats:
     """(G, T) growing part of the least-squares curve at each ρ, never negative."""
     shape = np.exp(np.outer(rho, time) - np.maximum(rho, 0)[:, None])
     centred = shape - shape.mean(axis=1, keepdims=True)
-    slope = centred @ (y - y.mean()) / np.maximum((centred**2).sum(axis=1), 1e-300)
+    power = (centred**2).sum(axis=1)
+    slope = np.where(
+        power > 1e-12, centred @ (y - y.mean()) / np.maximum(power, 1e-12), 0.0
+    )  # ρ of next to 0: no growth
     return np.asarray(np.maximum(slope[:, None] * shape, 0))
 
 
@@ -162,8 +169,10 @@ def _quantiles(centre: Floats, width: Floats, weight: Floats, tail: float) -> tu
 
 
 def _noise_grid(y: Floats) -> Floats:
-    """Measuring errors to scan, around what second differences say."""
-    guess = float(np.median(np.abs(np.diff(y, 2)))) / 0.6745 / np.sqrt(6)
+    """Measuring errors to scan, around what second differences say: their median, or their mean square where most
+    values are the same (shares of few pieces)."""
+    second = np.diff(y, 2) / np.sqrt(6)
+    guess = float(np.median(np.abs(second))) / 0.6745 or float(np.sqrt(np.mean(second**2)))
     return np.asarray(max(guess, 1e-4) * np.geomspace(0.3, 3, 13))
 
 
@@ -187,6 +196,8 @@ def _checked(
     good = np.isfinite(seconds) & np.isfinite(values)
     if errors is not None:
         good &= np.isfinite(errors) & (errors > 0)
+    if good.any() and np.ptp(values[good]) == 0:
+        raise InputError(f"growth: the area is {values[good][0]:g} at all times; nothing grows")
     if good.sum() < 5:
         raise InputError(f"growth: three parameters need at least 5 usable points, got {int(good.sum())}")
     if (np.diff(seconds[good]) <= 0).any():
