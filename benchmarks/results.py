@@ -24,6 +24,7 @@ REMARKS = tomllib.loads((HERE / "remarks.toml").read_text(encoding="utf-8"))
 COMMANDS = {
     "yardstick": "make yardstick",
     "peers": "make peers",
+    "heights": "python benchmarks/bench_heights.py",
     "real": "python benchmarks/real.py out/real",
     "simulate": "python benchmarks/bench_simulate.py",
     "inference": "python benchmarks/bench_inference.py",
@@ -165,6 +166,24 @@ def bravais() -> Iterator[str]:
         yield f"\nAccuracy by {table}: {parts}."
 
 
+def heights() -> Iterator[str]:
+    """Atoms per column from focal series: the yardstick's set, and fresh particles by dose."""
+    ours = measured("heights")
+    if not ours:
+        return
+    o = ours["overall"]
+    yield "| what | target | figure | | what limits it |\n|---|---|---|---|---|"
+    yield row("heights: F1 of columns", "≥ 0.98", f"{o['f1']:.3f}", o["f1"] >= 0.98)
+    yield row("heights: exact, all doses and tilts", "–", f"{o['exact']:.3f}", None)
+    for dose, target, near in (("30000", 0.995, None), ("3000", 0.90, 0.99)):
+        found = measured("heights_dose")["curves"]["aligned"][dose]
+        name = f"fresh aligned particles, {dose} e⁻/Å²"
+        yield row(f"{name}: exact", f"≥ {target}", f"{found['exact']:.3f}", found["exact"] >= target)
+        if near:
+            within = found["exact"] + found["off_1"]
+            yield row(f"{name}: within one", f"≥ {near}", f"{within:.3f}", within >= near)
+
+
 def real() -> Iterator[str]:
     yield "| file | frames | columns | median 1σ [px] | s | what is right and what is not |\n|---|---|---|---|---|---|"
     for name, run in measured("real").items():
@@ -178,6 +197,7 @@ SECTIONS: dict[str, Callable[[], Iterator[str]]] = {
     "The chain": chain,
     "Yardstick: columns": columns,
     "Yardstick: Bravais classes": bravais,
+    "Atoms per column": heights,
     "Real images": real,
 }
 

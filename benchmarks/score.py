@@ -18,6 +18,25 @@ SCORERS = DATA.parent / "yardstick"
 OUT = ROOT / "out" / "yardstick"
 MEASURED = ROOT / "benchmarks" / "measured"
 
+# set → what it is given, and for each of its outputs: scorer, truth, output, name of the figures
+RUNS = {
+    "columns": (
+        "Y1_columns/images",
+        [("score_columns.py", "Y1_columns/truth.parquet", "found.parquet", "columns")],
+    ),
+    "bravais": (
+        "Y2_bravais",
+        [
+            ("score_bravais.py", "Y2_bravais/lattices_truth.parquet", "probs.csv", "bravais"),
+            ("score_bravais.py", "Y2_bravais/transition_truth.parquet", "probs_transition.csv", "transition"),
+        ],
+    ),
+    "heights": (
+        "Y4_heights",
+        [("score_heights.py", "Y4_heights/truth.parquet", "found.parquet", "heights")],
+    ),
+}
+
 
 def score(scorer: str, truth: Path, found: Path, name: str) -> None:
     command = [
@@ -36,25 +55,13 @@ def main() -> None:
     if not sets.is_dir():
         sys.exit(f"no yardstick sets at {sets}; set ATOMREEL_DATA to the folder that holds them")
     OUT.mkdir(parents=True, exist_ok=True)
-    runs = {
-        "columns": (sets / "Y1_columns" / "images", OUT / "columns"),
-        "bravais": (sets / "Y2_bravais", OUT / "bravais"),
-    }
-    for name, (source, out) in runs.items():
+    for name, (source, scored) in RUNS.items():
         start = time.perf_counter()
-        subprocess.run([sys.executable, ROOT / "benchmarks" / "yardstick.py", name, source, out], check=True)
+        command = [sys.executable, ROOT / "benchmarks" / "yardstick.py", name, sets / source, OUT / name]
+        subprocess.run(command, check=True)
         print(f"\n{name}: {time.perf_counter() - start:.0f} s")
-        if name == "columns":
-            score("score_columns.py", sets / "Y1_columns" / "truth.parquet", out / "found.parquet", name)
-        else:
-            truth = sets / "Y2_bravais"
-            score("score_bravais.py", truth / "lattices_truth.parquet", out / "probs.csv", name)
-            score(
-                "score_bravais.py",
-                truth / "transition_truth.parquet",
-                out / "probs_transition.csv",
-                "transition",
-            )
+        for scorer, truth, found, what in scored:
+            score(scorer, sets / truth, OUT / name / found, what)
 
 
 if __name__ == "__main__":
