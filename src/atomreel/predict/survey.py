@@ -37,7 +37,12 @@ MEASURED = (4.5, 14.0)  # px at the network's scale: what it knows as distances 
 REGULAR = 0.3  # quartile range of the distances of neighbours, of their median, in a lattice
 ALIKE = 0.9  # of the greatest mass: readings from there on are as good, and the one whose zoom suits it best counts
 SHARP = 3.0  # odds of one spacing against another: ratio of their masses to this power
-MASS, FILL, NOISE, LINES = 1.8, 0.75, 1.3, 1.4  # weights of the evidence in `odds`, fit to simulated images
+EVIDENCE = (
+    1.8,
+    0.75,
+    1.3,
+    1.4,
+)  # weights of `evidence` in the log odds of bright: benchmarks/fit_contrast.py
 NEAR = 1.25  # a spacing within this factor is the same
 TURNS = 3  # of reading the strongest again
 FRAMES = 3  # that are looked at
@@ -153,11 +158,16 @@ def strongest(readings: Sequence[Reading]) -> Reading | None:
 
 
 def odds(readings: Sequence[Reading], frames: Sequence[Frame]) -> float:
-    """Probability that columns are bright.
+    """Probability that columns are bright."""
+    return float(1 / (1 + np.exp(-evidence(readings, frames) @ np.array(EVIDENCE))))
 
-    From the readings of greatest mass in either contrast (log ratios of their masses and of how full their lattices
-    are), and from how the image was recorded: where bright pixels are noisier than dark ones, signal is counted on a
-    dark ground; where lines are noisier than columns of pixels, a probe or tip was scanned. Both show columns bright.
+
+def evidence(readings: Sequence[Reading], frames: Sequence[Frame]) -> npt.NDArray[np.float64]:
+    """(4,) what speaks for bright columns, and negative for dark ones.
+
+    From the readings of greatest mass in either contrast the log ratios of their masses and of how full their lattices
+    are. From how the image was recorded: where bright pixels are noisier than dark ones, signal is counted on a dark
+    ground; where lines are noisier than columns of pixels, a probe or tip was scanned. Both show columns bright.
     """
     best = [
         max((r for r in readings if r.bright == sign), key=lambda r: r.mass, default=None)
@@ -170,8 +180,7 @@ def odds(readings: Sequence[Reading], frames: Sequence[Frame]) -> float:
     fill = np.clip(np.log((full[0] + 0.01) / (full[1] + 0.01)), -4, 4)
     noise = np.clip(np.median([noise_rise(_central(f)) for f in frames]), -2.5, 2.5)
     lines = np.clip(np.median([line_noise(_central(f)) for f in frames]), 1, 6)
-    logit = MASS * mass + FILL * fill + NOISE * noise / lines**2 + LINES * np.log(lines)
-    return float(1 / (1 + np.exp(-logit)))
+    return np.array([mass, fill, noise / lines**2, np.log(lines)])
 
 
 def noise_rise(frame: FloatArray) -> float:

@@ -1,0 +1,55 @@
+"""The weights of the evidence for bright columns: python benchmarks/fit_contrast.py [IMAGES] (420).
+
+Simulates images of any material in STEM, HRTEM and STM, takes what `predict.survey.evidence` says of each, and fits a
+logistic regression to the true contrast. Prints the weights (they stand in predict/survey.py as EVIDENCE) and how often
+those that stand there are right, by modality; writes measured/contrast.json.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+
+from atomreel.nets.columns import ColumnFinder
+from atomreel.predict.backend import choose_backend
+from atomreel.predict.model import load_model
+from atomreel.predict.survey import EVIDENCE, evidence, read_scales, strongest
+from atomreel.simulate.sample import random_image
+
+MEASURED = Path(__file__).parent / "measured" / "contrast.json"
+SEEN = 0.05  # of a full lattice: images in which less is seen are left out
+
+
+def main() -> None:
+    net, card = load_model("columns")
+    network = choose_backend(cast(ColumnFinder, net).columns).network
+    rows, truth, kinds = [], [], []
+    for number in range(int(sys.argv[1]) if len(sys.argv) > 1 else 420):
+        rng = np.random.default_rng([31337, number])
+        spacing = float(np.exp(rng.uniform(*np.log((5, 24)))))
+        made = random_image(rng, size=(400, 400), nn_px=(spacing, spacing))
+        readings = read_scales(network, card.calibration, [made.image], spacing=None, signs=(True, False))
+        best = strongest(readings)
+        if best is not None and best.mass * best.spacing**2 > SEEN:
+            rows.append(evidence(readings, [made.image]))
+            truth.append(made.bright)
+            kinds.append(made.modality)
+    told, bright, kind = np.array(rows), np.array(truth), np.array(kinds)
+    fit = LogisticRegression(C=3, fit_intercept=False).fit(told, bright)
+    right = (told @ np.array(EVIDENCE) > 0) == bright
+    result = {
+        "images": len(bright),
+        "weights": [round(float(w), 2) for w in fit.coef_[0]],
+        "right": {str(k): round(float(right[kind == k].mean()), 3) for k in np.unique(kind)},
+    }
+    print(json.dumps(result, indent=1))
+    MEASURED.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
