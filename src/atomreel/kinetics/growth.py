@@ -120,14 +120,15 @@ def _filter(time: Floats, y: Floats, rho: Floats, *, sigma: Floats, unit: float)
     log_like = np.zeros(count)
     previous = time[0]
     # Process noise needs the present area; the deterministic curve through the data says it without feedback.
-    path = _deterministic(time, y, rho) if unit else None
+    different, which = np.unique(rho, return_inverse=True)
+    path = _deterministic(time, y, different) if unit else None
     for k, (now, value) in enumerate(zip(time, y, strict=True)):
         growth = np.exp(rho * (now - previous))
         mean[:, 2] *= growth
         cov[:, 2, :] *= growth[:, None]
         cov[:, :, 2] *= growth[:, None]
         if path is not None and k:
-            cov[:, 2, 2] += unit * path[:, k - 1] * growth * np.abs(growth - 1)
+            cov[:, 2, 2] += unit * path[which, k - 1] * growth * np.abs(growth - 1)
         previous = now
         seen = cov @ see
         variance = np.maximum(seen @ see, 0) + sigma[:, k] ** 2
