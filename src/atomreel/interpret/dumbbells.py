@@ -15,6 +15,7 @@ from scipy.spatial import cKDTree
 
 from atomreel.core.errors import InputError
 from atomreel.core.tables import check_table, empty_table
+from atomreel.interpret.graph import columns_of
 from atomreel.interpret.species import assign_species
 
 Array = npt.NDArray[np.float64]
@@ -120,18 +121,9 @@ def axis_angle(step: Array) -> Array:
 
 
 def _checked(atoms: pd.DataFrame, longest: float | None) -> tuple[Array, Array, Ints]:
-    missing = [name for name in ("y", "x") if name not in atoms]
-    if missing:
-        raise InputError(f"table of atoms: columns {', '.join(missing)} are missing")
     if longest is not None and not longest > 0:
         raise InputError(f"longest: a positive distance is needed, got {longest}")
-    where = atoms[["y", "x"]].to_numpy(float)
-    has = "y_err" in atoms and "x_err" in atoms
-    errors = atoms[["y_err", "x_err"]].to_numpy(float) if has else np.full(where.shape, np.nan)
-    if (errors < 0).any():
-        raise InputError("y_err and x_err are standard deviations: none may be negative")
-    frame = atoms["frame"].to_numpy(np.int64) if "frame" in atoms else np.zeros(len(atoms), np.int64)
-    return where, errors, frame
+    return columns_of(atoms)
 
 
 def _neighbours(points: Array, rows: list[Ints]) -> tuple[Array, Ints]:

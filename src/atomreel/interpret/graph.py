@@ -84,7 +84,7 @@ def find_bonds(
         raise InputError(
             f"a reach above 1, an angle in 60…90 and at least one draw are needed, got {reach}, {widest}, {draws}"
         )
-    where, errors, frame = _columns(atoms)
+    where, errors, frame = columns_of(atoms)
     scale = np.ones(2) if pixel is None else np.asarray(pixel, dtype=float)
     points, errors = where * scale, errors * scale
     tables = [np.flatnonzero((frame == f) & np.isfinite(where).all(1)) for f in np.unique(frame)]
@@ -157,8 +157,8 @@ def classify_coordination(atoms: pd.DataFrame, graph: BondGraph, *, species: str
     return pd.DataFrame(out, columns=[*names, f"length_{unit}", f"length_{unit}_err", "widest_deg"])
 
 
-def _columns(atoms: pd.DataFrame) -> tuple[Array, Array, Ints]:
-    """Positions, errors (NaN where unknown) and frames."""
+def columns_of(atoms: pd.DataFrame) -> tuple[Array, Array, Ints]:
+    """Positions, errors (NaN where unknown) and frames of a table of atoms. Raises InputError on what is none."""
     missing = [name for name in ("y", "x") if name not in atoms]
     if missing:
         raise InputError(f"table of atoms: columns {', '.join(missing)} are missing")
