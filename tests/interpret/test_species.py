@@ -36,6 +36,27 @@ def test_four_classes_of_doped_ws2(rng):
     assert (found.labels == np.array([f"I{k + 1}" for k in kind])).mean() > 0.98
 
 
+def test_rare_bright_ones_are_a_class_of_their_own(rng):
+    """Half a per cent of silicon in graphene: a broad class for it and every stray column would fit better still."""
+    for _ in range(5):
+        value = np.concatenate([140 + 12 * rng.standard_normal(1240), 585 + 12 * rng.standard_normal(7)])
+        value = np.append(value, rng.uniform(40, 300, 9))
+        found = assign_species(value, np.full(len(value), 7.0))
+        assert set(np.flatnonzero(found.labels == found.model.names[-1])) == set(range(1240, 1247))
+
+
+def test_like_values_are_one_cell_and_change_nothing(rng):
+    """Grouped values give the classes that a fit of every value gives: those of the truth, to their own errors."""
+    value, error, kind = mixture(rng, [20.0, 30.0], [0.3, 0.7], error=1.5, n=3000)
+    error = error * rng.choice([0.8, 1.25], 3000)
+    model = fit_species(value, error)
+    for k in range(2):
+        weight = 1 / ((0.02 * [20.0, 30.0][k]) ** 2 + error[kind == k] ** 2)
+        mean = np.average(value[kind == k], weights=weight)
+        assert model.means[k] == pytest.approx(mean, abs=3 / np.sqrt(weight.sum()))
+        assert model.shares[k] == pytest.approx((kind == k).mean(), abs=0.01)
+
+
 def test_errors_decide_whether_classes_exist(rng):
     value, error, _ = mixture(rng, [20.0, 24.0], [0.5, 0.5], error=6.0)
     assert len(fit_species(value, error).means) == 1

@@ -15,6 +15,11 @@ LEAST_SPREAD = 0.01  # of the intensity: no class is sharper than this, whatever
 LEAST_SHARE = 0.01
 UNKNOWN = 1e100  # error of a value that is not finite: its class is then anybody's guess
 MOST_VALUES = 4000  # more say nothing new about four classes
+MOST_CELLS = 300  # of like values, over all but the outermost
+ERROR_STEP = 1.25  # ratio of errors that count as alike
+BRIEF = 12  # steps from every start, after which the best go on
+STEPS = 150
+TOLERANCE = 1e-5  # of the log-likelihood per value and step: less is the end
 
 
 @dataclass(frozen=True)
@@ -81,12 +86,13 @@ def fit_species(
         value, error = value[pick], error[pick]
     if not len(value):
         return SpeciesModel((1.0,), (0.0,), (1.0,))
+    cells = _grouped(value, error)
     best, least = None, np.inf
     for count in range(1, max_classes + 1):
         if len(value) < 10 * count and count > 1:
             break
-        model, score = _best_mixture(value, error, count, generator)
-        if model is not None and score < least and (count == 1 or _apart(model, error)):
+        model, score = _best_mixture(value, cells, count, generator)
+        if model is not None and score < least:
             best, least = model, score
     assert best is not None
     return best
@@ -123,54 +129,105 @@ def _log_parts(value: Floats, error: Floats, model: SpeciesModel) -> Floats:
     )
 
 
+@dataclass(frozen=True)
+class _Cells:
+    """Values that hardly differ, and whose errors hardly do, as one: mean value, mean square error and number (M,).
+
+    typical: median square error of all values.
+    """
+
+    value: Floats
+    variance: Floats
+    count: Floats
+    typical: float
+
+
+def _grouped(value: Floats, error: Floats) -> _Cells:
+    """Cells a third of the sharpest class in width: the likelihood changes by less than a hundredth per column."""
+    sharpest = max(float(np.quantile(error, 0.1)), LEAST_SPREAD * abs(float(np.median(value))))
+    typical = float(np.median(error)) ** 2
+    low, high = np.quantile(value, [0.01, 0.99])
+    step = max(sharpest / 3, (high - low) / MOST_CELLS)
+    if step <= 0:
+        return _Cells(value, error**2, np.ones(len(value)), typical)
+    place = np.clip(np.rint((value - low) / step), -1e9, 1e9).astype(np.int64)
+    least = 1e-3 * max(np.sqrt(typical), step)
+    sharp = np.rint(np.log(np.maximum(error, least)) / np.log(ERROR_STEP)).astype(np.int64)
+    _, label, count = np.unique(place * 4096 + sharp, return_inverse=True, return_counts=True)
+    mean = np.bincount(label, value) / count
+    return _Cells(mean, np.bincount(label, error**2) / count, count.astype(float), typical)
+
+
+@dataclass(frozen=True)
+class _Runs:
+    """R mixtures of K classes that are fitted side by side: shares, means, variances (R, K)."""
+
+    shares: Floats
+    means: Floats
+    variances: Floats
+
+    def only(self, rows: npt.NDArray[np.intp]) -> _Runs:
+        return _Runs(self.shares[rows], self.means[rows], self.variances[rows])
+
+    def model(self, row: int) -> SpeciesModel:
+        order = np.argsort(self.means[row])
+        parts = (self.shares[row], self.means[row], np.sqrt(self.variances[row]))
+        return SpeciesModel(*(tuple(float(v) for v in part[order]) for part in parts))
+
+
 def _best_mixture(
-    value: Floats, error: Floats, count: int, rng: np.random.Generator
+    value: Floats, cells: _Cells, count: int, rng: np.random.Generator
 ) -> tuple[SpeciesModel | None, float]:
-    best, least = None, np.inf
+    """The mixture of `count` classes with the least ICL, and that; None where a class always runs empty."""
     starts = [np.quantile(value, (np.arange(count) + 0.5) / count)]
     starts.append(np.quantile(value, 0.02) + np.ptp(value) * (np.arange(count) + 1) / (count + 1))
     starts += [np.sort(rng.choice(value, count)) for _ in range(0 if count == 1 else 3)]
-    for start in starts:
-        model = _maximise(value, error, start)
-        log = _log_parts(value, error, model)
-        total = np.logaddexp.reduce(log, axis=1)
-        share = np.exp(log - total[:, None])
-        entropy = -float((share * np.log(np.maximum(share, 1e-300))).sum())
-        score = -2 * float(total.sum()) + (3 * count - 1) * np.log(len(value)) + 2 * entropy
-        if score < least and min(model.shares) >= min(LEAST_SHARE, 3 / len(value)):
-            best, least = model, score
-    return best, least
+    means = np.array(starts[: 1 if count == 1 else None])
+    floor = LEAST_SPREAD * np.maximum(np.abs(means), 1e-12).max(1)
+    spread = np.maximum(value.std() / count, floor)[:, None]
+    runs = _Runs(np.full(means.shape, 1 / count), means, np.broadcast_to(spread**2, means.shape))
+    runs, score = _maximise(runs, cells, steps=BRIEF)
+    distinct = np.where(_distinct(runs, cells), score, np.inf)
+    runs, score = _maximise(runs.only(np.unique([score.argmin(), distinct.argmin()])), cells, steps=STEPS)
+    score = np.where(_distinct(runs, cells), score, np.inf)
+    best = int(np.argmin(score))
+    return (runs.model(best), float(score[best])) if np.isfinite(score[best]) else (None, np.inf)
 
 
-def _maximise(value: Floats, error: Floats, means: Floats, *, steps: int = 200) -> SpeciesModel:
-    """Expectation-maximisation with known errors: the latent intensity of each column is integrated out."""
-    count = len(means)
-    floor = LEAST_SPREAD * np.maximum(np.abs(means), 1e-12)
-    spread = max(float(value.std()) / count, float(floor.max()))
-    model = SpeciesModel((1 / count,) * count, tuple(means), (spread,) * count)
-    before = -np.inf
-    for _ in range(steps):
-        log = _log_parts(value, error, model)
-        total = np.logaddexp.reduce(log, axis=1)
-        now = float(total.sum())
-        if now - before < 1e-5 * len(value):
+def _distinct(runs: _Runs, cells: _Cells) -> npt.NDArray[np.bool_]:
+    """(R,) no class is empty, and neighbouring classes differ by more than twice what a typical member scatters."""
+    number = cells.count.sum()
+    order = np.argsort(runs.means, axis=1)
+    means, variances = (np.take_along_axis(v, order, axis=1) for v in (runs.means, runs.variances))
+    scatter = np.sqrt(variances + cells.typical)
+    filled = runs.shares.min(1) >= min(LEAST_SHARE, 3 / number)
+    return np.asarray(filled & (np.diff(means, axis=1) > scatter[:, 1:] + scatter[:, :-1]).all(1))
+
+
+def _maximise(runs: _Runs, cells: _Cells, *, steps: int) -> tuple[_Runs, Floats]:
+    """Expectation-maximisation with known errors, and the ICL (R,): the latent intensity is integrated out."""
+    before = np.full(len(runs.means), -np.inf)
+    number = cells.count.sum()
+    for step in range(steps + 1):
+        spread = runs.variances[:, :, None] + cells.variance
+        gap = cells.value - runs.means[:, :, None]
+        log = np.log(runs.shares)[:, :, None] - 0.5 * (gap * gap / spread + np.log(spread))
+        top = log.max(1, keepdims=True)
+        part = np.exp(log - top)
+        total = part.sum(1, keepdims=True)
+        part /= total
+        now = (np.log(total) + top)[:, 0] @ cells.count - 0.5 * np.log(2 * np.pi) * number
+        if step == steps or (now - before < TOLERANCE * number).all():
             break
         before = now
-        share = np.exp(log - total[:, None])
-        weight = np.maximum(share.sum(0), 1e-9)
-        sd2 = np.square(model.sds)
-        trust = sd2 / (sd2 + error[:, None] ** 2 + 1e-300)
-        latent = np.array(model.means) + trust * (value[:, None] - np.array(model.means))
-        mean = (share * latent).sum(0) / weight
-        new_sd2 = (share * ((latent - mean) ** 2 + trust * error[:, None] ** 2)).sum(0) / weight
-        sd = np.maximum(np.sqrt(new_sd2), LEAST_SPREAD * np.maximum(np.abs(mean), 1e-12))
-        model = SpeciesModel(tuple(weight / weight.sum()), tuple(mean), tuple(sd))
-    order = np.argsort(model.means)
-    return SpeciesModel(*(tuple(float(v[k]) for k in order) for v in (model.shares, model.means, model.sds)))
-
-
-def _apart(model: SpeciesModel, error: Floats) -> bool:
-    """Neighbouring classes must differ by more than twice what a typical member scatters."""
-    scatter = np.sqrt(np.square(model.sds) + np.median(error) ** 2)
-    gaps = np.diff(model.means)
-    return bool((gaps > scatter[1:] + scatter[:-1]).all())
+        part *= cells.count
+        trust = runs.variances[:, :, None] / (spread + 1e-300)
+        move = trust * gap
+        weight = np.maximum(part.sum(2), 1e-9)
+        shift = np.vecdot(part, move) / weight
+        latent = np.vecdot(part, move * move + trust * cells.variance) / weight - shift**2
+        means = runs.means + shift
+        floor = LEAST_SPREAD * np.maximum(np.abs(means), 1e-12)
+        runs = _Runs(weight / weight.sum(1, keepdims=True), means, np.maximum(latent, floor**2))
+    entropy = -(part * np.log(np.maximum(part, 1e-300))).sum(1) @ cells.count
+    return runs, -2 * now + (3 * part.shape[1] - 1) * np.log(number) + 2 * entropy
