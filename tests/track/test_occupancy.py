@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from atomreel.core.errors import InputError
-from atomreel.track.occupancy import find_occupancy
+from atomreel.track.occupancy import find_occupancy, presence
 
 
 def telegraph(rng, *, sites, frames, appear, vanish):
@@ -30,3 +30,12 @@ def test_counts():
     assert (row["present"], row["occupancy"], row["appearances"], row["disappearances"]) == (3, 0.75, 1, 1)
     with pytest.raises(InputError, match="site"):
         find_occupancy(table.drop(columns="site"))
+
+
+def test_presence_is_one_row_per_site():
+    table = pd.DataFrame({"frame": [0, 1, 3, 2], "y": 1.0, "x": 1.0, "site": [4, 4, 9, -1]})
+    sites, there = presence(table)
+    assert sites.tolist() == [4, 9]
+    assert there.tolist() == [[True, True, False, False], [False, False, False, True]]
+    with pytest.raises(InputError, match="frame 3"):
+        presence(table, frames=3)
