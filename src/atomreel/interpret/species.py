@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,9 @@ UNKNOWN = 1e100  # error of a value that is not finite: its class is then anybod
 MOST_VALUES = 4000  # more say nothing new about four classes
 MOST_CELLS = 300  # of like values, over all but the outermost
 ERROR_STEP = 1.25  # ratio of errors that count as alike
+GAPS = 40  # the widest ones are tried
+ASIDE = 2.5  # scatters off a class: where another may hide in its tail
+RARE = 0.02  # share of that one at the start
 BRIEF = 12  # steps from every start, after which the best go on
 STEPS = 150
 TOLERANCE = 1e-5  # of the log-likelihood per value and step: less is the end
@@ -75,7 +79,8 @@ def fit_species(
     Each class is Gaussian with an intrinsic spread; a measurement scatters by both, sd² + err². The number
     of classes has the least ICL (BIC plus twice the entropy of the assignment: Biernacki et al., IEEE PAMI
     22 (2000) 719; on column intensities De Backer et al., Ultramicroscopy 134 (2013) 23), so one broad
-    population is not cut in two. rng: restarts of the fit. Raises InputError on lengths that differ.
+    population is not cut in two, and neighbouring classes must differ by more than both scatter. rng: which of very many
+    values are used. Raises InputError on lengths that differ.
     """
     value, error = _checked(intensity, intensity_err)
     if max_classes < 1:
@@ -87,11 +92,11 @@ def fit_species(
     if not len(value):
         return SpeciesModel((1.0,), (0.0,), (1.0,))
     cells = _grouped(value, error)
-    best, least = None, np.inf
+    best, least, runs = None, np.inf, None
     for count in range(1, max_classes + 1):
         if len(value) < 10 * count and count > 1:
             break
-        model, score = _best_mixture(value, cells, count, generator)
+        runs, model, score = _best_mixture(np.sort(value), cells, runs)
         if model is not None and score < least:
             best, least = model, score
     assert best is not None
@@ -176,22 +181,56 @@ class _Runs:
 
 
 def _best_mixture(
-    value: Floats, cells: _Cells, count: int, rng: np.random.Generator
-) -> tuple[SpeciesModel | None, float]:
-    """The mixture of `count` classes with the least ICL, and that; None where a class always runs empty."""
-    starts = [np.quantile(value, (np.arange(count) + 0.5) / count)]
-    starts.append(np.quantile(value, 0.02) + np.ptp(value) * (np.arange(count) + 1) / (count + 1))
-    starts += [np.sort(rng.choice(value, count)) for _ in range(0 if count == 1 else 3)]
-    means = np.array(starts[: 1 if count == 1 else None])
-    floor = LEAST_SPREAD * np.maximum(np.abs(means), 1e-12).max(1)
-    spread = np.maximum(value.std() / count, floor)[:, None]
-    runs = _Runs(np.full(means.shape, 1 / count), means, np.broadcast_to(spread**2, means.shape))
+    value: Floats, cells: _Cells, fewer: _Runs | None
+) -> tuple[_Runs, SpeciesModel | None, float]:
+    """The likeliest mixture of a class more than `fewer`, and the one with the least ICL whose classes are distinct."""
+    runs = _starts(value, cells, fewer)
     runs, score = _maximise(runs, cells, steps=BRIEF)
     distinct = np.where(_distinct(runs, cells), score, np.inf)
     runs, score = _maximise(runs.only(np.unique([score.argmin(), distinct.argmin()])), cells, steps=STEPS)
+    likeliest = runs.only(score.argmin(keepdims=True))
     score = np.where(_distinct(runs, cells), score, np.inf)
     best = int(np.argmin(score))
-    return (runs.model(best), float(score[best])) if np.isfinite(score[best]) else (None, np.inf)
+    return likeliest, runs.model(best) if np.isfinite(score[best]) else None, float(score[best])
+
+
+def _starts(value: Floats, cells: _Cells, fewer: _Runs | None) -> _Runs:
+    """Where fits to sorted values begin: even shares, even steps, cuts at the widest gaps, and the mixture of a class
+    less with one more class on either side of each of its own."""
+    count = 1 if fewer is None else fewer.means.shape[1] + 1
+    means = [np.quantile(value, (np.arange(count) + 0.5) / count)]
+    if count > 1:
+        means.append(np.quantile(value, 0.02) + np.ptp(value) * (np.arange(count) + 1) / (count + 1))
+    variances = [np.full(count, (value.std() / count) ** 2)] * len(means)
+    shares = [np.full(count, 1 / count)] * len(means)
+    pieces = _cut(value, count)
+    if len(pieces) == count > 1:
+        means.append(np.array([piece.mean() for piece in pieces]))
+        variances.append(np.array([piece.var() for piece in pieces]))
+        shares.append(np.array([len(piece) / len(value) for piece in pieces]))
+    if fewer is not None:
+        scatter = np.sqrt(fewer.variances[0] + cells.typical)
+        for place in np.concatenate([fewer.means[0] - ASIDE * scatter, fewer.means[0] + ASIDE * scatter]):
+            means.append(np.append(fewer.means[0], place))
+            variances.append(np.append(fewer.variances[0], cells.typical))
+            shares.append(np.append(fewer.shares[0] * (1 - RARE), RARE))
+    floor = LEAST_SPREAD * np.maximum(np.abs(np.array(means)), 1e-12)
+    return _Runs(np.array(shares), np.array(means), np.maximum(np.array(variances), floor**2))
+
+
+def _cut(value: Floats, count: int) -> list[Floats]:
+    """Sorted values in `count` pieces of three or more, cut at the widest gaps; fewer where there are no more such.
+
+    This start finds rare classes that stand apart, which the others miss.
+    """
+    cuts = [0, len(value)]
+    for place in 1 + np.argsort(-np.diff(value), kind="stable")[:GAPS]:
+        if len(cuts) > count:
+            break
+        if all(abs(place - cut) >= 3 for cut in cuts):
+            cuts.append(int(place))
+    cuts.sort()
+    return [value[first:last] for first, last in pairwise(cuts)]
 
 
 def _distinct(runs: _Runs, cells: _Cells) -> npt.NDArray[np.bool_]:
