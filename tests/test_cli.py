@@ -19,7 +19,10 @@ from atomreel.core.recipe import recipe_keys
 
 FOUND = ["file", "frame", "y", "x", "y_err", "x_err", "score", "species", "intensity"]
 CLASSES = ["square", "rectangular", "centred", "hexagonal", "oblique", "noise"]
-VERBS = "run info find heights symmetry simulate train evaluate models report export keys doctor".split()  # noqa: SIM905
+VERBS = [
+    *("run", "info", "find", "heights", "symmetry", "surface", "simulate", "train"),
+    *("evaluate", "models", "report", "export", "keys", "doctor"),
+]
 QUICK = ("--set", "symmetry.passes=0", "--set", "run.preview=2")
 Call = Callable[..., tuple[int, str, str]]
 

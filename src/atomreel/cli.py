@@ -118,6 +118,26 @@ def symmetry(
     typer.echo(symmetry_of_files(files, chosen, out=out) if whole else map_file(files, chosen, out=out))
 
 
+@app.command(epilog="Example: atomreel surface vacuum.atomreel oxygen.atomreel -o surface")
+def surface(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN [RUN]", help="One or two Run folders.", show_default=False)
+    ],
+    *,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for sites.parquet and comparison.csv.")],
+) -> None:
+    """How much of the time each surface site is filled and how often that changes; of two Runs, the difference.
+
+    Columns that the finder overlooked are told from vacancies, and pauses of the recording are no events.
+    """
+    from atomreel.pipeline.surface import describe_comparison, surface_of_runs
+
+    comparison = surface_of_runs(runs, out=out)
+    for _, row in comparison.iterrows() if comparison is not None else ():
+        screen.print(escape(describe_comparison(row)), highlight=False, soft_wrap=True)
+    typer.echo(out)
+
+
 @app.command(epilog="Example: atomreel simulate scope.toml -o simulated")
 def simulate(
     recipe: Annotated[Path, typer.Argument(help="Scope and material (TOML).", show_default=False)],

@@ -129,3 +129,11 @@ def test_bad_input_is_refused():
     ):
         with pytest.raises(InputError, match=words):
             fit_blinking(bad, **given)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_still_crystal_stays_filled_however_many_columns_are_overlooked(seed):
+    rng = np.random.default_rng(seed)
+    blink = fit_blinking(watched(rng, np.ones((25, 120)), detected=0.95))
+    assert abs(blink.detected[0] - 0.95) < 3.5 * blink.detected_err
+    assert blink.table.occupancy.min() > 0.95 and blink.table.seen_events.sum() < 12

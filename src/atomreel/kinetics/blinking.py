@@ -25,6 +25,10 @@ COARSE, FINE = 12, 40  # values of each rate tried for d and f, and for the rate
 FASTEST = 0.7  # changes per frame: what blinks faster is read as overlooked
 SLOWEST = 0.01  # changes per movie
 SITES = 80  # at most, by which d and f are estimated
+STEPS = 500  # of EM
+LOOKS = (
+    100  # at a vacant site without a false column: the prior of f, or full sites could be taken for vacant
+)
 CHUNK = 4_000_000  # numbers held at a time
 
 
@@ -80,7 +84,7 @@ def fit_blinking(
     table = _posterior(log, axis, level)
     # What was overlooked is filled in with the rates that sites like this one have, not with its own likeliest
     # ones: those of a site that never changed would make an event of every other row of misses.
-    own = _mixed(log)[1]
+    own = _mixed(log, steps=STEPS)[1]
     occupied, changes = _smooth(emission, dt, (own @ appear, own @ vanish))
     whole = np.broadcast_to(dt <= pause * usual, changes.shape)
     changes = np.where(whole, changes, np.nan)
@@ -88,6 +92,9 @@ def fit_blinking(
     table.insert(0, "site", np.arange(len(seen)))
     table.insert(1, "frames", looked.sum(1))
     table.insert(2, "present", np.where(looked, seen, 0).sum(1).astype(np.int64))
+    table["occupancy"] = occupied.mean(1)
+    table["occupancy_low"] = table[["occupancy_low", "occupancy"]].min(axis=1)
+    table["occupancy_high"] = table[["occupancy_high", "occupancy"]].max(axis=1)
     table["seen_events"] = np.nansum(changes, axis=1)
     return Blinking(table, occupied, changes, dt, d, f, error, unit, level)
 
@@ -152,8 +159,10 @@ def _detection(seen: Floats, dt: Floats, d: Floats | None, f: Floats | None) -> 
 
     def cost(x: Floats) -> float:
         log = _log_likelihood(_emission(part, *unpack(x)), dt, (first, second))
-        # A weak prior keeps 0 and 1 away: half a miss and half a false column more than seen.
-        return -_mixed(log)[0] - 0.5 * float(np.log(expit(x) * expit(-x)).sum())
+        hit, wrong = (float(p[0]) for p in unpack(x))
+        prior = 0.5 * np.log(hit * (1 - hit)) if d is None else 0.0
+        prior += (0.5 * np.log(wrong) + LOOKS * np.log1p(-wrong)) if f is None else 0.0
+        return -_mixed(log)[0] - float(prior)
 
     start = [logit(p) for p, free in ((0.95, d is None), (0.01, f is None)) if free]
     simplex = np.array(start) + np.vstack([np.zeros(len(start)), 0.7 * np.eye(len(start))])
@@ -174,13 +183,13 @@ def _detection(seen: Floats, dt: Floats, d: Floats | None, f: Floats | None) -> 
     return *unpack(x), error
 
 
-def _mixed(log: Floats) -> tuple[float, Floats]:
+def _mixed(log: Floats, *, steps: int = 100) -> tuple[float, Floats]:
     """Log-likelihood of all sites when the shares of the grid's rates are the likeliest ones (EM), and (S, G) the
     probability of each pair of rates for each site then."""
     top = log.max(axis=1, keepdims=True)
     like = np.exp(log - top)
     share = np.full(log.shape[1], 1 / log.shape[1])
-    for _ in range(60):
+    for _ in range(steps):
         share = share * (like / (like @ share)[:, None]).mean(0)
     total = like @ share
     return float((np.log(total) + top[:, 0]).sum()), like * share / total[:, None]
