@@ -43,8 +43,8 @@ class Columns(Section):
     contrast: Literal["auto", "bright", "dark"] = Field("auto", description="how columns look")
     spacing_px: Positive | None = Field(None, description="nearest-neighbour distance, if known [px]")
     threshold: float | None = Field(None, gt=0, lt=1, description="least score; the model's own if unset")
-    decoder: Literal["peaks", "log"] = Field(
-        "peaks", description="centres by maxima of the map or by Laplacian of Gaussian"
+    decoder: Literal["peaks", "log", "watershed"] = Field(
+        "peaks", description="centres by maxima of the map, Laplacian of Gaussian or watershed"
     )
     refine: bool = Field(True, description="maximum-likelihood positions with errors")
     max_species: int = Field(4, ge=1, le=8, description="most intensity classes to look for")

@@ -19,6 +19,7 @@ from atomreel.core.registry import lookup
 from atomreel.core.tables import check_table
 from atomreel.interpret.blobs import find_blobs
 from atomreel.interpret.refine import Refined, refine_columns
+from atomreel.interpret.segments import find_segments
 from atomreel.interpret.species import assign_species
 from atomreel.nets.columns import ColumnFinder
 from atomreel.predict.backend import choose_backend
@@ -70,7 +71,8 @@ def find_columns(
     with model, contrast ("auto", "bright", "dark") and spacing [px]. threshold: least score; the model's own
     operating point by default. refine: joint maximum-likelihood positions with errors; without it the errors
     are NaN. max_species: most intensity classes. tile: side of the pieces that the network sees at a time [px].
-    decoder: how the network's map becomes positions, "peaks" (its maxima) or "log" (`interpret.blobs`).
+    decoder: how the network's map becomes positions, "peaks" (its maxima), "log"
+    (`interpret.blobs`) or "watershed" (`interpret.segments`).
     backend: what runs the network, see `predict.backend.candidates`.
 
     A score is the probability that the column is real, calibrated on simulated images. Raises InputError, ModelError.
@@ -105,7 +107,14 @@ def _blobs(logits: npt.NDArray[np.float32]) -> tuple[npt.NDArray[Any], npt.NDArr
     return found.position, logits[found.pixel[:, 0], found.pixel[:, 1]], found.pixel
 
 
-DECODERS = {"peaks": find_peaks, "log": _blobs}
+def _segments(logits: npt.NDArray[np.float32]) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
+    """As find_peaks, by centres of mass of watershed segments. None is dropped (t = 0): the calibrated score decides."""
+    column = expit(logits.astype(float))
+    found = find_segments(np.stack([1 - column, column]), t=0.0, reach=4 * SIGMA)
+    return found.position, logits[found.pixel[:, 0], found.pixel[:, 1]], found.pixel
+
+
+DECODERS = {"peaks": find_peaks, "log": _blobs, "watershed": _segments}
 
 
 def detect(
