@@ -8,21 +8,17 @@ import numpy as np
 import pytest
 
 from atomreel.interpret.background import count_knots
+from atomreel.interpret.equations import Problem, draw_whole, equations, look, start_state
 from atomreel.interpret.fit import (
-    Problem,
     advance,
-    draw_whole,
-    equations,
     first_noise,
     fit,
     guess_width,
     is_striped,
     learn,
-    look,
     sample_part,
     settle,
     start_from,
-    start_state,
 )
 from atomreel.interpret.peaks import round_shape
 
@@ -100,13 +96,18 @@ def test_shape_does_not_overshoot_where_columns_overlap(rng, guess):
     assert misfit(learn(given, state, view, matrix=matrix)[0]) < misfit(state)
 
 
+def settled(given, shape):
+    state, view, overlap = start_from(given, shape)
+    return settle(given, state, view, overlap=overlap)
+
+
 def test_settled_fit_ends_where_the_gradient_is_zero(rng):
     """Stopped early is not stopped short: from far and from near, the same optimum."""
     given = problem(rng, cells=10, spacing=10.0, sigma=2.6, noise=0.05)
     far = replace(given, start=given.start + rng.normal(0, 0.5, given.start.shape))
     shape = round_shape(2.6)
-    here, view, matrix = settle(given, start_from(given, shape))
-    there = settle(far, start_from(far, shape))[0]
+    here, view, matrix = settled(given, shape)
+    there = settled(far, shape)[0]
     sd = np.sqrt(np.linalg.inv(matrix.own)[:, [1, 2], [1, 2]])
     assert np.quantile(abs(here.positions - there.positions) / sd, 0.9) < 0.4
     gradient = view.right[: 3 * len(sd)].reshape(-1, 3)[:, 1:]

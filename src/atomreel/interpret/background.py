@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from atomreel.interpret.peaks import CHUNK, Floats, Windows
+from atomreel.interpret.chunks import in_chunks
+from atomreel.interpret.peaks import Floats, Windows
 
 
 @dataclass(frozen=True)
@@ -103,14 +104,16 @@ def cross_matrix(hats: Hats, weight_windows: Floats, w: Windows, *, factor: Floa
         line * (w.offset[:, k, None] + side)[:, :, None] for k, line in enumerate((rows, cols))
     )
     blocks = np.empty((count, 3, rows.shape[2], cols.shape[2]), np.float32)
-    for first in range(0, count, CHUNK):
-        at = slice(first, first + CHUNK)
+
+    def fill(at: slice) -> None:
         down, across = rows[at].transpose(0, 2, 1), cols[at]
         by_value = (weight_windows[at] * w.value[at]).reshape(-1, n, n)
         by_slope = (weight_windows[at] * w.slope[at]).reshape(-1, n, n)
         blocks[at, 0] = down @ (by_value @ across)
         blocks[at, 1] = tilted_rows[at].transpose(0, 2, 1) @ (by_slope @ across)
         blocks[at, 2] = down @ (by_slope @ tilted_cols[at])
+
+    in_chunks(fill, count)
     form = np.array([[w.shape.yy, w.shape.yx], [w.shape.yx, w.shape.xx]], np.float32)
     blocks[:, 1:] = np.einsum("kl,nlyx->nkyx", form, blocks[:, 1:])
     blocks *= factor[:, :, None, None].astype(np.float32)

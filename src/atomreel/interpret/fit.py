@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
 from atomreel.interpret import background, normal, peaks
+from atomreel.interpret.equations import (
+    Equations,
+    Overlap,
+    Problem,
+    State,
+    View,
+    equations,
+    look,
+    renewed,
+    start_state,
+    unpadded,
+    weighed,
+)
 from atomreel.interpret.noise import Noise, fit_noise, guess_noise, loudness
-from atomreel.interpret.peaks import Floats, Ints, Shape, Windows
+from atomreel.interpret.peaks import Floats, Shape
 
 DAMPING = (1e-3, 0.01, 0.1, 1.0)  # of the shape, tried in turn while a step makes the fit worse
 WORSE = 1.05  # times the weighted squares: the shape overshot, which is more than a wiggle on the way
@@ -21,187 +34,6 @@ LEARNING_ROUNDS = 6
 SETTLED = 0.1  # of a column's standard deviation: a step shorter than this is the last
 SETTLING = 6  # steps at most
 MEDIAN_CHI2 = 0.4549  # of one degree of freedom
-# 1σ of the start position, in nearest-neighbour distances: what a finder scatters by at one count per column.
-# A freer column ends further off than it started there; where counts are many, the start weighs nothing.
-PRIOR = 0.12
-HEIGHT_PRIOR = 3.0  # 1σ of a height about the median one, in typical heights
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One image to fit: data (Y, X) normalised, peaks upright; seen: 1 where a pixel counts; near: (N,) px.
-
-    tall: how high a column typically rises, roughly.
-    """
-
-    data: npt.NDArray[np.float32]
-    seen: npt.NDArray[np.bool_]
-    start: npt.NDArray[np.float64]
-    near: npt.NDArray[np.float64]
-    spacing: float
-    knots: tuple[int, int]
-    tall: float
-
-
-@dataclass(frozen=True)
-class State:
-    positions: npt.NDArray[np.float64]
-    heights: npt.NDArray[np.float64]
-    knots: npt.NDArray[np.float64]
-    shape: Shape
-    noise: Noise
-    striped: bool = False  # each line has an offset of its own, profiled out of every look
-
-
-@dataclass(frozen=True)
-class View:
-    """A state looked at: what one evaluation of the model gives. Images are padded. right: minus the gradient."""
-
-    windows: Windows
-    hats: background.Hats
-    model: npt.NDArray[np.float32]
-    residual: npt.NDArray[np.float32]
-    rows: npt.NDArray[np.float32]  # (Y',) offsets of the lines
-    weight: npt.NDArray[np.float32]
-    slopes: npt.NDArray[np.float32]  # (S, Y', X') derivatives by the shape
-    right: npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Equations:
-    """Normal equations of (height, y, x) of the columns, knots and shape, and the parts errors are made of."""
-
-    normal: normal.Normal
-    own: npt.NDArray[np.float64]  # (N, 3, 3), prior included
-    flat: npt.NDArray[np.float64]  # (N, 3) with a constant
-    pairs: Ints
-    blocks: npt.NDArray[np.float64]
-
-
-def start_state(problem: Problem, shape: Shape, noise: Noise) -> State:
-    n = len(problem.start)
-    return State(
-        problem.start,
-        np.zeros(n),
-        np.zeros(int(np.prod(problem.knots))),
-        shape,
-        noise,
-    )
-
-
-def draw(state: State, w: Windows, hats: background.Hats, *, padded: tuple[int, int]) -> Floats:
-    columns = peaks.stamp(w.value, w.index, size=padded, heights=state.heights)
-    return columns + hats.draw(state.knots)
-
-
-def line_means(residual: Floats, weight: Floats, striped: bool) -> npt.NDArray[np.float32]:
-    if not striped:
-        return np.zeros(len(residual), np.float32)
-    return np.asarray((weight * residual).sum(1) / np.maximum(weight.sum(1), np.float32(1e-20)))
-
-
-def draw_whole(problem: Problem, state: State) -> npt.NDArray[np.float32]:
-    """(Y, X) model of a state, line offsets left out."""
-    size = problem.data.shape
-    w = peaks.windows(state.positions, state.shape, size=size)
-    r = w.radius
-    hats = background.make_hats(size, knots=problem.knots, border=r)
-    model = draw(state, w, hats, padded=(size[0] + 2 * r, size[1] + 2 * r))
-    return _unpadded(model, r)
-
-
-def look(problem: Problem, state: State, *, weight: Floats | None = None, learn_shape: bool = False) -> View:
-    """Model, residual and gradient at `state`. weight: (Y, X) or padded, else from the noise of the model."""
-    size = problem.data.shape
-    w = peaks.windows(state.positions, state.shape, size=size, slopes=learn_shape)
-    r = w.radius
-    padded = (size[0] + 2 * r, size[1] + 2 * r)
-    hats = background.make_hats(size, knots=problem.knots, border=r)
-    model = np.asarray(draw(state, w, hats, padded=padded), np.float32)
-    if weight is None:
-        weight = np.reciprocal(state.noise.variance(_unpadded(model, r)))
-    whole = weight if weight.shape == padded else peaks.pad(np.where(problem.seen, weight, 0), r)
-    weight = np.asarray(whole, np.float32)
-    residual = peaks.pad(problem.data, r) - model
-    rows = line_means(residual, weight, state.striped)
-    if state.striped:
-        residual -= rows[:, None]
-    slopes = _shape_images(state, w, padded) if learn_shape else np.zeros((0, *padded), np.float32)
-    view = View(w, hats, model, residual, rows, weight, slopes, np.zeros(0))
-    return replace(view, right=_right(problem, state, view))
-
-
-def _right(problem: Problem, state: State, view: View) -> npt.NDArray[np.float64]:
-    weighted = view.weight * view.residual
-    w, slopes = view.windows, view.slopes
-    gradient = peaks.project(peaks.gather(weighted, w), w) * by_height(state)
-    gradient -= np.matmul(_prior(problem), _away(problem, state)[:, :, None])[:, :, 0]
-    by_shape = (slopes.reshape(len(slopes), weighted.size) @ weighted.ravel()).astype(float)
-    return np.concatenate([gradient.ravel(), view.hats.collect(weighted), by_shape])
-
-
-def equations(problem: Problem, state: State, view: View) -> Equations:
-    """The normal equations at a view of `state`."""
-    w, hats, weight, factor = view.windows, view.hats, view.weight, by_height(state)
-    weight_windows = peaks.gather(weight, w)
-    own, flat = peaks.own_sums(weight_windows, w)
-    pairs = peaks.neighbours(state.positions, peaks.PAIR_REACH * state.shape.width)
-    blocks = peaks.pair_blocks(state.positions, pairs, state.shape, weight=weight, size=problem.data.shape)
-    blocks *= factor[pairs[:, 0], :, None] * factor[pairs[:, 1], None, :]
-    own = own * factor[:, :, None] * factor[:, None, :] + _prior(problem)
-    flat = flat * factor
-    s = len(view.slopes)
-    weighted = weight * view.slopes
-    shape_columns = [(peaks.project(peaks.gather(d, w), w) * factor).ravel() for d in weighted]
-    shape_knots = [hats.collect(d) for d in weighted]
-    system = normal.Normal(
-        columns=normal.assemble(own, pairs, blocks),
-        knots=background.own_matrix(hats, weight),
-        cross=background.cross_matrix(hats, weight_windows, w, factor=factor),
-        shape_columns=np.array(shape_columns).reshape(s, 3 * len(own)).T,
-        shape_knots=np.array(shape_knots).reshape(s, hats.rows.shape[1] * hats.cols.shape[1]).T,
-        shape=(weighted.reshape(s, weight.size) @ view.slopes.reshape(s, weight.size).T).astype(float),
-        column_inverse=np.linalg.inv(own),
-    )
-    return Equations(system, own, flat, pairs, blocks)
-
-
-def _unpadded(image: Floats, radius: int) -> Floats:
-    return image[radius:-radius, radius:-radius]
-
-
-def by_height(state: State) -> npt.NDArray[np.float64]:
-    """(N, 3) what multiplies the basis to give the slopes of the model by height, y, x."""
-    return np.stack([np.ones_like(state.heights), state.heights, state.heights], axis=1)
-
-
-def _prior(problem: Problem) -> Floats:
-    """(N, 3, 3): the start is worth a measurement of σ = PRIOR nearest-neighbour distances, the median
-    height one of σ = 3 typical heights.
-
-    Of a column outside the pixels that count only the tail is seen. Free, its height runs to any number
-    that mends a stray pixel under that tail, and the huge tail then teaches the peak a false shape.
-    """
-    out = np.zeros((len(problem.start), 3, 3))
-    out[:, 0, 0] = (HEIGHT_PRIOR * problem.tall) ** -2.0
-    out[:, [1, 2], [1, 2]] = (PRIOR * problem.near[:, None]) ** -2.0
-    return out
-
-
-def _away(problem: Problem, state: State) -> Floats:
-    height = state.heights - np.median(state.heights)
-    return np.concatenate([height[:, None], state.positions - problem.start], axis=1)
-
-
-def _shape_images(state: State, w: Windows, padded: tuple[int, int]) -> npt.NDArray[np.float32]:
-    """(4, Y', X') derivatives of the model by yy, xx, yx and skirt."""
-    assert w.shape_slopes is not None
-    return np.stack(
-        [
-            peaks.stamp(w.shape_slopes[:, s], w.index, size=padded, heights=state.heights)
-            for s in range(peaks.SHAPE_PARAMETERS)
-        ]
-    )
 
 
 def advance(
@@ -240,22 +72,27 @@ def advance(
     return moved, float(np.quantile(size, 0.9))
 
 
-def learn(problem: Problem, state: State, view: View, *, matrix: Equations) -> tuple[State, float]:
-    """A step that frees the shape too, damped until the image is not fitted clearly worse than before.
+def learn(
+    problem: Problem, state: State, view: View, *, matrix: Equations, damping: int = 0
+) -> tuple[State, View, float]:
+    """A step that frees the shape too, damped until the image is not fitted clearly worse than before, its view
+    with the old weights, and how far columns moved.
 
     Width, skirt, heights and background trade for each other where columns overlap, and a full step
     along that valley overshoots.
     """
-    r = view.windows.radius
-    weight = _unpadded(view.weight, r)
-    before = float((view.weight * view.residual**2).sum(dtype=float))
-    for damping in DAMPING:
-        new, moved = advance(problem, state, view, matrix=matrix, damping=damping)
-        left = problem.data - draw_whole(problem, new)
-        left -= line_means(left, weight, state.striped)[:, None]
-        if float((weight * left**2).sum(dtype=float)) < WORSE * before:
+    weight = unpadded(view.weight, view.windows.radius)
+    before = _misfit(view)
+    for much in DAMPING[damping:]:
+        new, moved = advance(problem, state, view, matrix=matrix, damping=much)
+        seen = look(problem, new, weight=weight, learn_shape=True)
+        if _misfit(seen) < WORSE * before:
             break
-    return new, moved
+    return new, seen, moved
+
+
+def _misfit(view: View) -> float:
+    return float((view.weight * view.residual**2).sum(dtype=float))
 
 
 def _limited(vectors: Floats, limit: Floats) -> Floats:
@@ -296,53 +133,81 @@ def learn_all(problem: Problem, width: float) -> State:
     """Fit everything, the shape too. width: first guess of σ [px]. The first rounds' weights are the blurred image's."""
     noise, weight = first_noise(problem, width)
     state = start_state(problem, peaks.round_shape(width), noise)
-    for number in range(LEARNING_ROUNDS + 1):
-        view = look(problem, state, weight=weight if number < 3 else None, learn_shape=number > 0)
+    view = look(problem, state, weight=weight)
+    state, _ = advance(problem, state, view, matrix=equations(problem, state, view), free_positions=False)
+    view = look(problem, state, weight=weight, learn_shape=True)
+    damping, step = 1, 0.0
+    for number in range(1, LEARNING_ROUNDS + 1):
         if number in (2, 4):
             state = replace(state, noise=measure_noise(problem, state, view))
-        matrix = equations(problem, state, view)
-        if number == 0:
-            state, moved = advance(problem, state, view, matrix=matrix, free_positions=False)
-            continue
-        before = state.shape.width
-        state, moved = learn(problem, state, view, matrix=matrix)
         if number == 3:
             state = replace(state, striped=is_striped(view))
-        if number > 3 and abs(state.shape.width / before - 1) < 0.01 and moved < 0.1:
+        if number > 2:
+            view = weighed(problem, state, view)
+        before = state.shape
+        matrix = equations(problem, state, view)
+        state, view, _ = learn(problem, state, view, matrix=matrix, damping=damping)
+        turn = (state.shape.skirt - before.skirt) * step < 0
+        step = state.shape.skirt - before.skirt
+        damping = min(damping + turn, len(DAMPING) - 1)
+        if number > 2 and abs(state.shape.width / before.width - 1) < 0.01 and abs(step) < 0.05:
             break
     return state
 
 
-def start_from(problem: Problem, shape: Shape, *, noise: Noise | None = None, striped: bool = False) -> State:
-    """Heights and background of columns at their start, in one linear step of a fit that holds `shape`."""
+def start_from(
+    problem: Problem, shape: Shape, *, noise: Noise | None = None, striped: bool = False
+) -> tuple[State, View, Overlap]:
+    """Heights and background of columns at their start, in one linear step of a fit that holds `shape`.
+
+    The view is that of the state; what columns share there was measured with the weights of the blurred image.
+    """
     guess, weight = first_noise(problem, shape.width, noise=noise)
     state = replace(start_state(problem, shape, guess), striped=striped)
     view = look(problem, state, weight=weight)
-    return advance(problem, state, view, matrix=equations(problem, state, view), free_positions=False)[0]
+    matrix = equations(problem, state, view)
+    state, _ = advance(problem, state, view, matrix=matrix, free_positions=False)
+    view = look(problem, state, before=view)
+    if noise is None:
+        state = replace(state, noise=measure_noise(problem, state, view))
+        view = weighed(problem, state, view)
+    return state, view, matrix.overlap
 
 
-def settle(problem: Problem, state: State) -> tuple[State, View, Equations]:
+def settle(
+    problem: Problem, state: State, view: View | None = None, *, overlap: Overlap | None = None
+) -> tuple[State, View, Equations]:
     """Steps that hold the shape until columns move by less than SETTLED of their standard deviations.
 
-    The view and the equations returned are those at the end, with the noise measured there.
+    view: of `state`; overlap: what its columns share there, where known. What columns share is measured anew
+    after the steps that move them far; small steps do with what there is (the chord method), the gradient
+    being that of the place. The view and the equations returned are those at the end, with the noise
+    measured there.
     """
+    view = look(problem, state) if view is None else view
+    matrix = equations(problem, state, view, overlap=overlap)
     for number in range(SETTLING):
+        state, moved = advance(problem, state, view, matrix=matrix)
         view = look(problem, state)
-        if number in (0, 2):
-            state = replace(state, noise=measure_noise(problem, state, view))
-            view = look(problem, state)
-        state, moved = advance(problem, state, view, matrix=equations(problem, state, view))
         if moved < SETTLED:
             break
-    state = replace(state, noise=measure_noise(problem, state, look(problem, state)))
-    view = look(problem, state)
-    return state, view, equations(problem, state, view)
+        if number in (0, 2):
+            state = replace(state, noise=measure_noise(problem, state, view))
+            view = weighed(problem, state, view)
+            matrix = equations(problem, state, view)
+        else:
+            matrix = renewed(problem, state, view, matrix=matrix)
+    state = replace(state, noise=measure_noise(problem, state, view))
+    view = weighed(problem, state, view)
+    return state, view, renewed(problem, state, view, matrix=matrix)
 
 
 def fit(problem: Problem, width: float, *, shape: Shape | None = None) -> State:
     """Fit everything. width: first guess of σ [px]. shape: hold this shape instead of learning one."""
-    first = learn_all(problem, width) if shape is None else start_from(problem, shape)
-    return settle(problem, first)[0]
+    if shape is None:
+        return settle(problem, learn_all(problem, width))[0]
+    state, view, overlap = start_from(problem, shape)
+    return settle(problem, state, view, overlap=overlap)[0]
 
 
 def sample_part(problem: Problem) -> Problem:

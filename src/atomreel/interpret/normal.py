@@ -30,14 +30,17 @@ class Normal:
     shape_knots: Floats
     shape: Floats
     column_inverse: Floats  # (N, 3, 3) inverses of the diagonal blocks
+    factored: Any = None  # factor_of_knots of equations much like these
 
     @cached_property
-    def preconditioner(self) -> tuple[Any, Floats]:
-        """Factor of the knots' own matrix, less what the columns already explain of it, and the inverse of shape."""
+    def factor_of_knots(self) -> Any:
+        """Factor of the knots' own matrix, less what the columns already explain of it; its diagonal's inverse where
+        it is large. A preconditioner, so one of similar equations will do."""
+        if self.factored is not None:
+            return self.factored
         k = self.knots.shape[0]
-        shape = np.linalg.pinv(self.shape) if len(self.shape) else self.shape
         if k > DENSE_KNOTS:
-            return 1 / self.knots.diagonal(), shape
+            return 1 / self.knots.diagonal()
         n = len(self.column_inverse)
         inverse = sparse.bsr_array(
             (self.column_inverse, np.arange(n), np.arange(n + 1)), shape=(3 * n, 3 * n)
@@ -45,10 +48,10 @@ class Normal:
         rest = (self.knots - 0.5 * (self.cross.T @ (inverse @ self.cross))).toarray()
         rest[np.diag_indices(k)] += 1e-9 * np.trace(rest) / k
         try:
-            return linalg.cho_factor(rest, check_finite=False), shape
+            return linalg.cho_factor(rest, check_finite=False)
         except linalg.LinAlgError:
             whole = self.knots.toarray() + 1e-6 * np.eye(k) * self.knots.diagonal().mean()
-            return linalg.cho_factor(whole), shape
+            return linalg.cho_factor(whole)
 
     def times(self, v: Floats) -> Floats:
         n, k = self.columns.shape[0], self.knots.shape[0]
@@ -77,7 +80,8 @@ def assemble(own: Floats, pairs: Ints, blocks: Floats) -> sparse.bsr_array:
 def solve(normal: Normal, right: Floats, *, tolerance: float, steps: int) -> npt.NDArray[np.float64]:
     """x with ‖normal·x − right‖ ≤ tolerance·‖right‖ in the preconditioned norm, or after `steps`."""
     n3, k = normal.columns.shape[0], normal.knots.shape[0]
-    knots, shape = normal.preconditioner
+    knots = normal.factor_of_knots
+    shape = np.linalg.pinv(normal.shape) if len(normal.shape) else normal.shape
 
     def precondition(v: Floats) -> Floats:
         first = np.matmul(normal.column_inverse, v[:n3].reshape(-1, 3, 1)).ravel()

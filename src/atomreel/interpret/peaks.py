@@ -14,13 +14,14 @@ import numpy.typing as npt
 from scipy import sparse
 from scipy.spatial import cKDTree
 
+from atomreel.interpret.chunks import in_chunks
+
 Floats = npt.NDArray[np.floating]
 Ints = npt.NDArray[np.integer]
 
 REACH2 = 11.0  # squared radius, in units of the Gaussian's own width, at which the skirt ends
-PAIR_REACH = 5.2  # columns further apart than this many σ do not share pixels worth counting
+PAIR_REACH = 5.2  # columns further apart than this many σ share nothing worth counting; leaving out more makes what is left indefinite
 SHAPE_PARAMETERS = 4
-CHUNK = 128  # windows at a time, so that the work stays in the cache
 
 
 @dataclass(frozen=True)
@@ -112,12 +113,6 @@ def _tilted(
     return out
 
 
-def _basis(offset: Floats, side: Floats, shape: Shape) -> npt.NDArray[np.float32]:
-    value, slope = np.empty((2, len(offset), len(side), len(side)), np.float32)
-    _fill(offset, side, shape, value=value, slope=slope)
-    return _tilted(value, slope, offset, side, shape)
-
-
 def pad(image: Floats, radius: int) -> npt.NDArray[np.float32]:
     out = np.zeros((image.shape[0] + 2 * radius, image.shape[1] + 2 * radius), np.float32)
     out[radius:-radius, radius:-radius] = image
@@ -136,27 +131,28 @@ def _fill(
     fy, fx = offset[:, :1], offset[:, 1:]
     dy, dx = fy + side, fx + side
     rows = np.exp(np.float32(-0.5) * yy * dy * dy - yx * fx * dy)
+    if gauss is None:
+        rows *= 1 - skirt
     cols = np.exp(np.float32(-0.5) * xx * dx * dx - yx * fy * side)
     core = slope if gauss is None else gauss
     np.multiply(rows[:, :, None], cols[:, None, :], out=core)
     if yx:
         core *= np.exp(-yx * side[:, None] * side)
     if gauss is not None:
-        slope[...] = gauss
+        np.multiply(gauss, 1 - skirt, out=slope)
     if not skirt:
         value[...] = slope
         return
-    slope *= 1 - skirt
     part = np.float32(1 / REACH2)
     np.add((1 - part * yy * dy * dy)[:, :, None], (-part * xx * dx * dx)[:, None, :], out=value)
     if yx:
         value -= (2 * part * yx * dy)[:, :, None] * dx[:, None, :]
     np.maximum(value, 0, out=value)
     square = value * value
+    square *= skirt
     value *= square
-    value *= skirt
     value += slope
-    square *= np.float32(6 / REACH2) * skirt
+    square *= np.float32(6 / REACH2)
     slope += square
 
 
@@ -172,10 +168,12 @@ def windows(positions: Floats, shape: Shape, *, size: tuple[int, int], slopes: b
     index = ((centre[:, :1] + whole) * stride)[:, :, None] + (centre[:, 1:] + whole)[:, None, :]
     value, slope = np.empty((2, count, n, n), np.float32)
     gauss = np.empty((count, n, n), np.float32) if slopes else None
-    for first in range(0, count, CHUNK):
-        at = slice(first, first + CHUNK)
+
+    def fill(at: slice) -> None:
         bare = None if gauss is None else gauss[at]
         _fill(offset[at], side, shape, value=value[at], slope=slope[at], gauss=bare)
+
+    in_chunks(fill, count)
     extra = None if gauss is None else _shape_slopes(offset, side, shape, slope=slope, gauss=gauss)
     flat = (count, n * n)
     return Windows(
@@ -232,11 +230,13 @@ def project(image_windows: Floats, w: Windows) -> npt.NDArray[np.float64]:
     """(N, 3) sums of windowed image values times the basis."""
     out = np.empty((len(w.corner), 3))
     grid, form = _grid(w.radius)[:, :3].copy(), _form(w.shape)
-    for first in range(0, len(out), CHUNK):
-        at = slice(first, first + CHUNK)
+
+    def fill(at: slice) -> None:
         out[at, 0] = np.vecdot(image_windows[at], w.value[at])
         sums = (image_windows[at] * w.slope[at]) @ grid
         out[at, 1:] = (sums[:, 1:] + w.offset[at] * sums[:, :1]) @ form
+
+    in_chunks(fill, len(out))
     return out
 
 
@@ -246,8 +246,8 @@ def own_sums(weight_windows: Floats, w: Windows) -> tuple[npt.NDArray[np.float64
     own, flat = np.empty((count, 3, 3)), np.empty((count, 3))
     grid, form = _grid(w.radius), _form(w.shape)
     few = grid[:, :3].copy()
-    for first in range(0, count, CHUNK):
-        at = slice(first, first + CHUNK)
+
+    def fill(at: slice) -> None:
         f, value, slope = w.offset[at].astype(float), w.value[at], w.slope[at]
         by_slope = weight_windows[at] * slope
         flat[at, 0] = np.vecdot(weight_windows[at], value)
@@ -255,7 +255,9 @@ def own_sums(weight_windows: Floats, w: Windows) -> tuple[npt.NDArray[np.float64
         own[at, 0, 0] = np.vecdot(weight_windows[at] * value, value)
         own[at, 0, 1:] = own[at, 1:, 0] = _first((by_slope * value) @ few, f) @ form
         by_slope *= slope
-        own[at, 1:, 1:] = form @ _second(by_slope @ grid, f) @ form
+        own[at, 1:, 1:] = form @ _second(by_slope @ grid, f, f) @ form
+
+    in_chunks(fill, count)
     return own, flat
 
 
@@ -264,11 +266,11 @@ def _first(sums: Floats, f: Floats) -> Floats:
     return sums[:, 1:3] + f * sums[:, :1]
 
 
-def _second(sums: Floats, f: Floats) -> Floats:
-    """(N, 2, 2) Σ v·d·dᵀ about the column."""
+def _second(sums: Floats, f: Floats, g: Floats) -> Floats:
+    """(N, 2, 2) Σ v·d·eᵀ about two columns, f and g being the centre pixel's distances from them."""
     second = sums[:, [3, 4, 4, 5]].reshape(-1, 2, 2).astype(float)
-    cross = f[:, :, None] * sums[:, None, 1:3]
-    return second + cross + cross.transpose(0, 2, 1) + sums[:, 0, None, None] * f[:, :, None] * f[:, None, :]
+    second += f[:, :, None] * sums[:, None, 1:3] + sums[:, 1:3, None] * g[:, None, :]
+    return second + sums[:, 0, None, None] * f[:, :, None] * g[:, None, :]
 
 
 def neighbours(positions: Floats, reach: float) -> npt.NDArray[np.intp]:
@@ -287,17 +289,27 @@ def pair_blocks(
     border, n = shape.radius - r, 2 * r + 1
     view = np.lib.stride_tricks.sliding_window_view(weight, (n, n))
     side = np.arange(-r, r + 1).astype(np.float32)
+    grid, form = _grid(r), _form(shape)
+    few = grid[:, :3].copy()
     out = np.empty((len(pairs), 3, 3))
-    for first in range(0, len(pairs), CHUNK):
-        i, j = pairs[first : first + CHUNK].T
+
+    def fill(at: slice) -> None:
+        i, j = pairs[at].T
         middle = np.rint(0.5 * (positions[i] + positions[j]))
         centre = np.clip(middle.astype(np.intp), 0, np.array(size) - 1)
-        weights = view[centre[:, 0] + border, centre[:, 1] + border][:, None]
-        left, right = (
-            _basis((centre - positions[k]).astype(np.float32), side, shape).reshape(len(i), 3, n, n)
-            for k in (i, j)
-        )
-        left *= weights
-        flat = (len(i), 3, n * n)
-        out[first : first + CHUNK] = np.matmul(left.reshape(flat), right.reshape(flat).transpose(0, 2, 1))
+        first, second = centre - positions[i], centre - positions[j]
+        value, slope, value_j, slope_j = np.empty((4, len(i), n, n), np.float32)
+        _fill(first.astype(np.float32), side, shape, value=value, slope=slope)
+        _fill(second.astype(np.float32), side, shape, value=value_j, slope=slope_j)
+        weights = view[centre[:, 0] + border, centre[:, 1] + border]
+        value *= weights
+        slope *= weights
+        flat = (len(i), n * n)
+        out[at, 0, 0] = np.vecdot(value.reshape(flat), value_j.reshape(flat))
+        out[at, 0, 1:] = _first((value * slope_j).reshape(flat) @ few, second) @ form
+        out[at, 1:, 0] = _first((slope * value_j).reshape(flat) @ few, first) @ form
+        slope *= slope_j
+        out[at, 1:, 1:] = form @ _second(slope.reshape(flat) @ grid, first, second) @ form
+
+    in_chunks(fill, len(pairs))
     return out

@@ -19,20 +19,23 @@ from scipy.spatial import cKDTree
 from atomreel.core.errors import InputError
 from atomreel.interpret import normal, peaks
 from atomreel.interpret.background import count_knots
-from atomreel.interpret.errors import marginal_covariance
-from atomreel.interpret.fit import (
-    KNOT_STEP,
-    MOVE_LIMIT,
+from atomreel.interpret.equations import (
     Equations,
     Problem,
     State,
     View,
+    at_heights,
     by_height,
     draw_whole,
-    guess_width,
-    learn_all,
     line_means,
     look,
+)
+from atomreel.interpret.errors import marginal_covariance
+from atomreel.interpret.fit import (
+    KNOT_STEP,
+    MOVE_LIMIT,
+    guess_width,
+    learn_all,
     sample_part,
     settle,
     start_from,
@@ -95,8 +98,7 @@ def refine_columns(
     bin_size = max(1, int((shape.width if shape else guess) / LEAST_WIDTH))
     problem = _binned(whole, bin_size)
     held = _binned_shape(shape, bin_size)
-    state = _first(problem, guess / bin_size, held)
-    state, view, matrix = settle(problem, state)
+    state, view, matrix = _fitted(problem, guess / bin_size, held)
     state, lost = _bring_back(problem, state)
     if lost.any():
         view = look(problem, state, weight=view.weight)
@@ -122,15 +124,17 @@ def refine_columns(
     )
 
 
-def _first(problem: Problem, width: float, shape: Shape | None) -> State:
-    """Where the joint fit starts: all columns, with the shape given, or learned from all or a part of them."""
+def _fitted(problem: Problem, width: float, shape: Shape | None) -> tuple[State, View, Equations]:
+    """The joint fit with the shape given, or learned from all columns or a part of them."""
     if shape is not None:
-        return start_from(problem, shape)
+        state, view, overlap = start_from(problem, shape)
+        return settle(problem, state, view, overlap=overlap)
     part = sample_part(problem)
     learned = learn_all(part, width)
     if part is problem:
-        return learned
-    return start_from(problem, learned.shape, noise=learned.noise, striped=learned.striped)
+        return settle(problem, learned)
+    state, view, overlap = start_from(problem, learned.shape, noise=learned.noise, striped=learned.striped)
+    return settle(problem, state, view, overlap=overlap)
 
 
 def _table(state: State, sigma: Floats, scale: float, chi2: Floats) -> pd.DataFrame:
@@ -259,13 +263,13 @@ def _errors(
     view, matrix = at
     w, n = view.windows, len(state.heights)
     side = 2 * w.radius + 1
-    pairs = matrix.pairs
+    pairs = matrix.overlap.pairs
     distance = np.hypot(*(state.positions[pairs[:, 0]] - state.positions[pairs[:, 1]]).T)
     box = 2 * int(peaks.PAIR_REACH * state.shape.width) + side
     wide = ndimage.uniform_filter(view.weight, box, mode="constant") * float(box) ** 2
     area = wide[w.corner[:, 0] + w.radius, w.corner[:, 1] + w.radius].astype(float)
     covariance = marginal_covariance(
-        matrix.own, pairs, matrix.blocks, flat=matrix.flat, area=area, distance=distance
+        matrix.own, pairs, at_heights(matrix.overlap, state), flat=matrix.flat, area=area, distance=distance
     )
     added, sd = _jitter(state, view) if jitter else (np.zeros((n, 2)), (0.0, 0.0))
     scaled = np.sqrt(view.weight) * view.residual
@@ -300,7 +304,9 @@ def _white_reference(state: State, view: View, matrix: Equations) -> npt.NDArray
     swallowed = peaks.stamp(np.einsum("nk,nkp->np", taken, w.basis), w.index, size=view.weight.shape)
     swallowed += view.hats.draw(step[3 * n : 3 * n + len(state.knots)])
     left = np.where(root > 0, noise / np.maximum(root, 1e-12), 0) - swallowed
-    return np.asarray(root * (left - line_means(left, view.weight, state.striped)[:, None]))
+    if state.striped:
+        left -= line_means(left, view.weight)[:, None]
+    return np.asarray(root * left)
 
 
 def _misfit(scaled: Floats, view: View) -> tuple[Floats, Floats]:

@@ -188,7 +188,7 @@ def _best_mixture(
     runs, score = _maximise(runs, cells, steps=BRIEF)
     distinct = np.where(_distinct(runs, cells), score, np.inf)
     runs, score = _maximise(runs.only(np.unique([score.argmin(), distinct.argmin()])), cells, steps=STEPS)
-    likeliest = runs.only(score.argmin(keepdims=True))
+    likeliest = runs.only(np.array([score.argmin()]))
     score = np.where(_distinct(runs, cells), score, np.inf)
     best = int(np.argmin(score))
     return likeliest, runs.model(best) if np.isfinite(score[best]) else None, float(score[best])
