@@ -98,7 +98,7 @@ def test_errors_cover_and_are_no_wider_than_the_scatter():
     """Positions with different errors along y and x: pulls are standard normal and the scatter is the claimed one."""
     pulls, chi2 = {name: [] for name in (*TENSORS, "rotation_deg")}, []
     truth = dict(zip(pulls, (0.03, 0.0, 0.0, 4.0), strict=True))
-    for seed in range(12):
+    for seed in range(20, 44):
         rng = np.random.default_rng(seed)
         matrix = np.diag([1.0, 1.03]) @ seen_turn(4.0)
         atoms = deformed(crystals.HONEYCOMB, rng, matrix=matrix, noise=np.array([0.06, 0.15]))
@@ -110,7 +110,7 @@ def test_errors_cover_and_are_no_wider_than_the_scatter():
         chi2.append(found.chi2.to_numpy())
     for name, parts in pulls.items():
         pull = np.concatenate(parts)
-        assert len(pull) > 1500
+        assert len(pull) > 5000
         assert abs(pull.mean()) < 0.1, name
         assert pull.std() == pytest.approx(1, abs=0.06), name
         assert (np.abs(pull) < 1).mean() == pytest.approx(0.683, abs=0.03), name
