@@ -171,6 +171,14 @@ def test_two_grains_have_their_own_rotations_and_the_boundary_has_none(rng):
     assert found.exx[found.x.between(86, 94)].isna().mean() > 0.8
 
 
+def test_a_template_from_a_measured_lattice_does_not_turn_by_sixty_degrees(rng):
+    """One per cent off the symmetric shape, and noise: the orientation nearest to the template's is meant."""
+    atoms = deformed(crystals.HONEYCOMB, rng, matrix=seen_turn(12.0), noise=0.2)
+    lattice = lattice_of((10.0, 10.1, 60.7, crystals.HONEYCOMB[3]))
+    found = middle(match_template(atoms, make_template(lattice)))
+    assert found.rotation_deg.dropna().between(5, 19).all()
+
+
 def test_without_errors_there_is_strain_and_no_claim(rng):
     atoms = deformed(crystals.SQUARE, rng, noise=0.05).drop(columns=["y_err", "x_err"])
     found = middle(match_template(atoms, make_template(lattice_of(crystals.SQUARE))))

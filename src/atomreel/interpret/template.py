@@ -20,11 +20,13 @@ from atomreel.core.lattice import Lattice
 Array = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 NAMES = ("exx", "eyy", "exy", "rotation_deg")
-SHELL = 0.02  # relative difference of distances within one shell
+SHELL = 0.08  # relative step between the distances of two shells: measured lattices are not exact
+FIRST = 1.2  # of the least distance: any neighbour nearer than this may be the nearest one seen
 REACH = 0.35  # of the nearest distance: how far from its place a neighbour may stand
 INNER = 0.85  # of the outer shell's radius: an atom nearer than this must belong to the template
 ROUNDS = 3
-ALIKE = 0.2  # residuals that differ by less than this share tell no orientation from another
+SLACK = (0.01, 0.1)  # strains that differ by less, between these bounds twice their error, tell neither
+ALIKE = 0.5  # residuals that differ by a smaller share tell no orientation from another
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,19 +109,52 @@ def match_template(atoms: pd.DataFrame, template: Template, *, tolerance: float 
     if len(points) < 4:
         return out
     tree = cKDTree(points)
-    best = np.full(len(points), np.inf)
+    held = _Held(out, np.full(len(points), np.inf), np.zeros((len(points), 2, 2)))
     for site, vectors in enumerate(template.neighbours):
         for start in _starts(tree, vectors):
-            rows, near, fit = _fit(tree, vectors, start, nearest=template.nearest)
-            if not len(rows):
-                continue
-            values = _measure(points, errors, (rows, near, fit), vectors, template.nearest)
-            better = (values["residual"] <= tolerance) & _better(values, out.iloc[rows], best[rows])
-            best[rows[better]] = np.fmin(best[rows[better]], values["residual"][better])
-            for name, column in values.items():
-                out.loc[rows[better], name] = column[better]
-            out.loc[rows[better], "site"] = site
+            _try(held, (tree, errors), start, site=site, template=template, tolerance=tolerance)
+    # One good fit gives the start of all orientations that fit alike, which a noisy nearest neighbour does not.
+    first = np.array([np.arctan2(v[0, 1], v[0, 0]) for v in template.neighbours])[out["site"]]
+    shape = held.shape.copy()
+    for site, vectors in enumerate(template.neighbours):
+        for y, x in _shell(vectors):
+            start = shape @ _turn(first - np.arctan2(x, y))
+            _try(held, (tree, errors), start, site=site, template=template, tolerance=tolerance)
     return out
+
+
+@dataclass(frozen=True, eq=False)
+class _Held:
+    """The best fits so far, filled in as orientations are tried: table, best (N,) residual, shape (N, 2, 2) F."""
+
+    table: pd.DataFrame
+    best: Array
+    shape: Array
+
+
+def _try(
+    held: _Held,
+    given: tuple[cKDTree, Array],
+    start: Array,
+    *,
+    site: int,
+    template: Template,
+    tolerance: float,
+) -> None:
+    """Fit `site` of the template to every atom from `start` (N, 2, 2), and keep what is better than what is held."""
+    tree, errors = given
+    vectors = template.neighbours[site]
+    rows, near, fit = _fit(tree, vectors, start, nearest=template.nearest)
+    if not len(rows):
+        return
+    values = _measure(np.asarray(tree.data), errors, (rows, near, fit), vectors, template.nearest)
+    better = (values["residual"] <= tolerance) & _better(values, held.table.iloc[rows], held.best[rows])
+    chosen = rows[better]
+    held.best[chosen] = np.fmin(held.best[chosen], values["residual"][better])
+    held.shape[chosen] = np.swapaxes(fit[better, 1:], 1, 2)
+    for name, column in values.items():
+        held.table.loc[chosen, name] = column[better]
+    held.table.loc[chosen, "site"] = site
 
 
 def _nothing(points: Array) -> pd.DataFrame:
@@ -134,14 +169,16 @@ def _better(values: dict[str, Array], held: pd.DataFrame, best: Array) -> npt.ND
     """Whether a fit is to be preferred to the one held: by residual, then by strain, then by turn.
 
     An affine map makes a good fit of a wrong orientation too, at the price of a large strain; orientations that the
-    template's symmetry makes equal differ in the turn alone.
+    template's symmetry makes equal, or equal within the errors, differ in the turn alone.
     """
     sharper = values["residual"] * (1 + ALIKE) + 1e-9 < best
     alike = values["residual"] <= best * (1 + ALIKE) + 1e-9
     own, other = (np.sqrt(v["exx"] ** 2 + v["eyy"] ** 2 + 2 * v["exy"] ** 2) for v in (values, held))
-    gentler = own < other - 1e-6
+    error = np.sqrt(values["exx_err"] ** 2 + values["eyy_err"] ** 2 + 2 * values["exy_err"] ** 2)
+    slack = np.where(np.isfinite(error), np.clip(2 * error, *SLACK), SLACK[1])
+    gentler = own < other - slack
     turn = np.abs(values["rotation_deg"]) < np.abs(held["rotation_deg"]) - 1e-6
-    return np.asarray(sharper | (alike & (gentler | ((own <= other + 1e-6) & turn))))
+    return np.asarray(sharper | (alike & (gentler | ((own <= other + slack) & turn))))
 
 
 def _starts(tree: cKDTree, vectors: Array) -> list[Array]:
@@ -150,9 +187,13 @@ def _starts(tree: cKDTree, vectors: Array) -> list[Array]:
     _, near = tree.query(points, k=2)
     towards = points[near[:, 1]] - points
     angle = np.arctan2(towards[:, 1], towards[:, 0])
+    return [_turn(angle - np.arctan2(x, y)) for y, x in _shell(vectors)]
+
+
+def _shell(vectors: Array) -> Array:
+    """Those that may be the nearest."""
     length = np.hypot(*vectors.T)
-    shell = vectors[length <= length.min() * (1 + SHELL)]
-    return [_turn(angle - np.arctan2(x, y)) for y, x in shell]
+    return vectors[length <= length.min() * FIRST]
 
 
 def _turn(angle: Array) -> Array:
