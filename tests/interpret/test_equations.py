@@ -10,7 +10,7 @@ import pytest
 from atomreel.interpret.background import count_knots
 from atomreel.interpret.equations import (
     Problem,
-    at_heights,
+    at_weights,
     equations,
     look,
     renewed,
@@ -81,15 +81,26 @@ def test_other_weights_need_no_other_look(looked_at, striped):
         assert getattr(view, name) == pytest.approx(getattr(fresh, name), rel=1e-3, abs=2e-4), name
 
 
-def test_what_columns_share_follows_the_weights(looked_at):
-    """For weights that differ smoothly the old products, rescaled, are the new ones."""
+def test_products_follow_the_weights(looked_at):
+    """For weights that differ smoothly the old products, reweighted, are nearly the new ones."""
     problem, state, _ = looked_at
     slope = np.linspace(1, 2, 60)[None, :] * np.ones((50, 1))
-    matrix = equations(problem, state, look(problem, state, weight=np.ones((50, 60))))
-    view = look(problem, state, weight=slope)
-    fresh = equations(problem, state, view)
-    reused = renewed(problem, state, view, matrix=matrix)
-    assert reused.own == pytest.approx(fresh.own) and reused.flat == pytest.approx(fresh.flat)
-    old, new = at_heights(reused.overlap, state), at_heights(fresh.overlap, state)
-    assert np.abs(old - new).max() < 0.03 * np.abs(new).max()
-    assert np.abs(at_heights(matrix.overlap, state) - new).max() > 0.2 * np.abs(new).max()
+    plain = replace(problem, seen=np.ones((50, 60), bool))
+    old = equations(plain, state, look(plain, state, weight=np.ones((50, 60)))).overlap
+    view = look(plain, state, weight=slope)
+    new, reused = equations(plain, state, view).overlap, at_weights(view, old)
+    for name, part in (("own", np.s_[:, 0, 0]), ("flat", np.s_[:, 0]), ("blocks", np.s_[:, 0, 0])):
+        fresh, again, before = (getattr(o, name)[part] for o in (new, reused, old))
+        assert np.abs(again - fresh).max() < 0.04 * fresh.max(), name
+        assert np.abs(before - fresh).max() > 0.2 * fresh.max(), name
+
+
+def test_equations_renewed_are_those_of_the_new_heights(looked_at, rng):
+    problem, state, weight = looked_at
+    matrix = equations(problem, state, look(problem, state, weight=weight))
+    other = replace(state, heights=state.heights * rng.uniform(0.01, 3, 42))
+    fresh = equations(problem, other, look(problem, other, weight=weight)).normal
+    again = renewed(problem, other, matrix).normal
+    v = rng.standard_normal(3 * 42 + len(state.knots))
+    assert again.times(v) == pytest.approx(fresh.times(v), rel=1e-4, abs=1e-3)
+    assert again.column_inverse == pytest.approx(fresh.column_inverse, rel=1e-4, abs=1e-6)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from atomreel.interpret.noise import correlation_factors, fit_noise, guess_noise, loudness
+from atomreel.interpret.noise import correlation_factors, fit_noise, guess_noise, quiet
 
 
 @pytest.mark.parametrize(("gain", "readout", "offset"), [(1.0, 0.0, 0.0), (12.0, 8.0, 300.0)])
@@ -18,7 +18,7 @@ def test_gain_and_variance(rng, gain, readout, offset):
     assert noise.gain == pytest.approx(gain, rel=0.05)
     expected = gain**2 * mean + readout**2
     assert noise.variance(level)[0, [20, 280]] == pytest.approx(expected[0, [20, 280]], rel=0.15)
-    guess, _ = guess_noise(image, blur=1.5)
+    guess = guess_noise(image, ndimage.gaussian_filter(image, 1.5), blur=1.5)
     assert guess.gain == pytest.approx(gain, rel=0.2)
 
 
@@ -42,9 +42,18 @@ def test_correlation_factor_is_the_variance_of_a_projection(rng):
     assert found[0] == pytest.approx(scatter / (profile**2).sum(), rel=0.15)
 
 
-def test_loudness_finds_misfit(rng):
-    scaled = rng.standard_normal((128, 128))
+@pytest.mark.parametrize("blur", [1.2, 2.0])
+@pytest.mark.parametrize("shape", [(128, 128), (131, 127)])
+def test_misfit_is_not_quiet(rng, blur, shape):
+    scaled = rng.standard_normal(shape)
     scaled[60:68, 60:68] += 4
-    loud = loudness(scaled, 2.0)
-    assert loud[64, 64] > 2
-    assert np.mean(loud > 1) < 0.03
+    calm = quiet(scaled, blur)
+    assert calm.shape == shape
+    assert not calm[62:66, 62:66].any()
+    assert calm[:50].mean() > 0.97
+    wide = quiet(scaled, blur, reach=8)
+    assert not wide[56:72, 56:72].any() and wide.sum() < calm.sum()
+
+
+def test_nothing_seen_is_quiet():
+    assert quiet(np.zeros((20, 21)), 2.0).all()

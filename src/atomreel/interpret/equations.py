@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,18 @@ class Problem:
     spacing: float
     knots: tuple[int, int]
     tall: float
+    _padded: dict[int, tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]] = field(
+        init=False, default_factory=dict, repr=False, compare=False
+    )
+
+    def padded(self, radius: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Data, and 1 where a pixel counts, with a border of zeros."""
+        if radius not in self._padded:
+            self._padded[radius] = (
+                peaks.pad(self.data, radius),
+                peaks.pad(self.seen.astype(np.float32), radius),
+            )
+        return self._padded[radius]
 
 
 @dataclass(frozen=True)
@@ -60,22 +72,25 @@ class View:
 
 @dataclass(frozen=True)
 class Overlap:
-    """What neighbouring unit peaks share: pairs (P, 2), blocks (P, 3, 3), own (N,) with what each peak had of its own."""
+    """Products of unit peaks: own (N, 3, 3) with themselves, flat (N, 3) with a constant, pairs (P, 2) of neighbours
+    and their blocks (P, 3, 3)."""
 
+    own: npt.NDArray[np.float64]
+    flat: npt.NDArray[np.float64]
     pairs: Ints
     blocks: npt.NDArray[np.float64]
-    own: npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Equations:
-    """Normal equations of (height, y, x) of the columns, knots and shape, and the parts errors are made of."""
+    """Normal equations of (height, y, x) of the columns, knots and shape, and what they were made of.
+
+    factor: (N, 3) of the heights that they are for.
+    """
 
     normal: normal.Normal
-    own: npt.NDArray[np.float64]  # (N, 3, 3), prior included
-    flat: npt.NDArray[np.float64]  # (N, 3) with a constant
     overlap: Overlap
-    factor: npt.NDArray[np.float64]  # (N, 3) of the heights at the time
+    factor: npt.NDArray[np.float64]
 
 
 def start_state(problem: Problem, shape: Shape, noise: Noise) -> State:
@@ -131,7 +146,7 @@ def look(
     padded = (size[0] + 2 * r, size[1] + 2 * r)
     hats = before.hats if before else background.make_hats(size, knots=problem.knots, border=r)
     model = np.asarray(draw(state, w, hats, padded=padded), np.float32)
-    residual = peaks.pad(problem.data, r) - model
+    residual = problem.padded(r)[0] - model
     slopes = _shape_images(state, w, padded) if learn_shape else np.zeros((0, *padded), np.float32)
     none = np.zeros(0, np.float32)
     return weighed(
@@ -143,8 +158,9 @@ def weighed(problem: Problem, state: State, view: View, *, weight: Floats | None
     """The view with other weights: (Y, X) or padded, by default those of the noise of `state`."""
     r = view.windows.radius
     if weight is None:
-        weight = np.reciprocal(state.noise.variance(unpadded(view.model, r)))
-    if weight.shape != view.model.shape:
+        weight = state.noise.variance(view.model)
+        np.divide(problem.padded(r)[1], weight, out=weight)
+    elif weight.shape != view.model.shape:
         weight = peaks.pad(weight * problem.seen, r)
     weight = np.asarray(weight, np.float32)
     residual, rows = view.residual, np.zeros(len(weight), np.float32)
@@ -165,79 +181,93 @@ def _right(problem: Problem, state: State, view: View) -> npt.NDArray[np.float64
     return np.concatenate([gradient.ravel(), view.hats.collect(weighted), by_shape])
 
 
-def equations(problem: Problem, state: State, view: View, *, overlap: Overlap | None = None) -> Equations:
-    """The normal equations at a view of `state`. overlap: of a state whose columns stood nearly there."""
+def equations(problem: Problem, state: State, view: View, *, pairs: Overlap | None = None) -> Equations:
+    """The normal equations at a view of `state`. pairs: an overlap of the same positions, whose pairs serve again."""
     w, hats, weight, factor = view.windows, view.hats, view.weight, by_height(state)
     weight_windows = peaks.gather(weight, w)
-    unit, flat = peaks.own_sums(weight_windows, w)
-    overlap = (
-        share(problem, state, view, unit[:, 0, 0]) if overlap is None else rescaled(overlap, unit[:, 0, 0])
-    )
-    pairs = overlap.pairs
-    own = unit * factor[:, :, None] * factor[:, None, :] + _prior(problem)
+    overlap = _overlap(problem, state, view, weight_windows) if pairs is None else pairs
+    if pairs is not None:
+        overlap = reweighted(pairs, *peaks.own_sums(weight_windows, w))
     s = len(view.slopes)
     weighted = weight * view.slopes
     shape_columns = [(peaks.project(peaks.gather(d, w), w) * factor).ravel() for d in weighted]
     shape_knots = [hats.collect(d) for d in weighted]
+    columns, inverse = _columns(problem, overlap, factor)
     system = normal.Normal(
-        columns=normal.assemble(own, pairs, at_heights(overlap, state)),
+        columns=columns,
         knots=background.own_matrix(hats, weight),
         cross=background.cross_matrix(hats, weight_windows, w, factor=factor),
-        shape_columns=np.array(shape_columns).reshape(s, 3 * len(own)).T,
+        shape_columns=np.array(shape_columns).reshape(s, len(factor) * 3).T,
         shape_knots=np.array(shape_knots).reshape(s, hats.rows.shape[1] * hats.cols.shape[1]).T,
         shape=(weighted.reshape(s, weight.size) @ view.slopes.reshape(s, weight.size).T).astype(float),
-        column_inverse=np.linalg.inv(own),
+        column_inverse=inverse,
     )
-    return Equations(system, own, flat * factor, overlap, factor)
+    return Equations(system, overlap, factor)
 
 
-def renewed(problem: Problem, state: State, view: View, *, matrix: Equations) -> Equations:
-    """The equations at a view of a state whose columns stood nearly there when `matrix` was made.
+def _columns(problem: Problem, overlap: Overlap, factor: Floats) -> tuple[sparse.bsr_array, Floats]:
+    """The columns' part of the equations, and the inverses of its diagonal blocks."""
+    own, blocks = at_heights(problem, overlap, factor)
+    return normal.assemble(own, overlap.pairs, blocks), np.linalg.inv(own)
 
-    Heights and what each column has of its own are the present ones; what columns share with each other and
-    with the knots is taken over, on the scale of the present heights and weights. Without the shape.
+
+def at_heights(
+    problem: Problem, overlap: Overlap, factor: Floats
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """(N, 3, 3) and (P, 3, 3) products of columns whose heights give `factor`, the former with the prior."""
+    i, j = overlap.pairs.T
+    own = overlap.own * factor[:, :, None] * factor[:, None, :] + _prior(problem)
+    return own, overlap.blocks * factor[i, :, None] * factor[j, None, :]
+
+
+def renewed(
+    problem: Problem, state: State, matrix: Equations, *, overlap: Overlap | None = None
+) -> Equations:
+    """The equations for the heights of `state`, whose columns stood nearly there when `matrix` was made.
+
+    Products of unit peaks stay those of then, all of one place, or the equations would lose their positive curvature
+    where columns overlap much. overlap: the same for other weights. Without the shape.
     """
-    factor = by_height(state)
-    unit, flat = peaks.own_sums(peaks.gather(view.weight, view.windows), view.windows)
-    overlap = rescaled(matrix.overlap, unit[:, 0, 0])
-    own = unit * factor[:, :, None] * factor[:, None, :] + _prior(problem)
-    old, brighter = matrix.normal, float(np.median(unit[:, 0, 0] / np.maximum(matrix.overlap.own, 1e-30)))
-    rows = (brighter * factor / np.maximum(matrix.factor, 1e-30)).ravel()
-    cross = sparse.csr_array(
-        (old.cross.data * np.repeat(rows, np.diff(old.cross.indptr)), old.cross.indices, old.cross.indptr),
-        shape=old.cross.shape,
-    )
+    factor, overlap = by_height(state), overlap or matrix.overlap
+    ratio = overlap.own[:, 0, 0] / np.maximum(matrix.overlap.own[:, 0, 0], 1e-30)
+    brighter = float(np.median(ratio))
+    rows = np.sqrt(ratio * brighter)[:, None] * factor / np.maximum(matrix.factor, 1e-30)
+    old = matrix.normal
+    cross = old.cross.data * np.repeat(rows.ravel(), np.diff(old.cross.indptr))
+    columns, inverse = _columns(problem, overlap, factor)
     system = replace(
         old,
-        columns=normal.assemble(own, overlap.pairs, at_heights(overlap, state)),
+        columns=columns,
         knots=old.knots * brighter,
-        cross=cross,
-        column_inverse=np.linalg.inv(own),
+        cross=sparse.csr_array((cross, old.cross.indices, old.cross.indptr), shape=old.cross.shape),
+        column_inverse=inverse,
         factored=old.factor_of_knots,
     )
-    return Equations(system, own, flat * factor, overlap, factor)
+    return Equations(system, overlap, factor)
 
 
-def share(problem: Problem, state: State, view: View, own: npt.NDArray[np.float64]) -> Overlap:
-    """What the neighbouring columns of `state` share."""
+def at_weights(view: View, overlap: Overlap) -> Overlap:
+    """The overlap for the weights of a view, known of nearly the same places for other weights."""
+    w = view.windows
+    value = np.vecdot(peaks.gather(view.weight, w) * w.value, w.value).astype(float)
+    ratio = value / np.maximum(overlap.own[:, 0, 0], 1e-30)
+    own = overlap.own * ratio[:, None, None]
+    return reweighted(overlap, own, overlap.flat * ratio[:, None])
+
+
+def reweighted(overlap: Overlap, own: npt.NDArray[np.float64], flat: npt.NDArray[np.float64]) -> Overlap:
+    """With these products of peaks with themselves; what two share goes with what each has of its own."""
+    i, j = overlap.pairs.T
+    ratio = np.sqrt(own[:, 0, 0] / np.maximum(overlap.own[:, 0, 0], 1e-30))
+    return Overlap(own, flat, overlap.pairs, overlap.blocks * (ratio[i] * ratio[j])[:, None, None])
+
+
+def _overlap(problem: Problem, state: State, view: View, weight_windows: Floats) -> Overlap:
+    own, flat = peaks.own_sums(weight_windows, view.windows)
     pairs = peaks.neighbours(state.positions, peaks.PAIR_REACH * state.shape.width)
     size = problem.data.shape
     blocks = peaks.pair_blocks(state.positions, pairs, state.shape, weight=view.weight, size=size)
-    return Overlap(pairs, blocks, own)
-
-
-def rescaled(overlap: Overlap, own: npt.NDArray[np.float64]) -> Overlap:
-    """The same for other weights: what two share goes with what each has of its own."""
-    ratio = np.sqrt(own / np.maximum(overlap.own, 1e-30))
-    i, j = overlap.pairs.T
-    return Overlap(overlap.pairs, overlap.blocks * (ratio[i] * ratio[j])[:, None, None], own)
-
-
-def at_heights(overlap: Overlap, state: State) -> npt.NDArray[np.float64]:
-    """(P, 3, 3) blocks of columns of the heights of `state`."""
-    factor = by_height(state)
-    i, j = overlap.pairs.T
-    return overlap.blocks * factor[i, :, None] * factor[j, None, :]
+    return Overlap(own, flat, pairs, blocks)
 
 
 def unpadded(image: Floats, radius: int) -> Floats:

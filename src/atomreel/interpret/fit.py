@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 
 from atomreel.interpret import background, normal, peaks
 from atomreel.interpret.equations import (
@@ -14,6 +15,8 @@ from atomreel.interpret.equations import (
     Problem,
     State,
     View,
+    at_heights,
+    at_weights,
     equations,
     look,
     renewed,
@@ -21,7 +24,7 @@ from atomreel.interpret.equations import (
     unpadded,
     weighed,
 )
-from atomreel.interpret.noise import Noise, fit_noise, guess_noise, loudness
+from atomreel.interpret.noise import SAMPLE, Noise, fit_noise, guess_noise, quiet
 from atomreel.interpret.peaks import Floats, Shape
 
 DAMPING = (1e-3, 0.01, 0.1, 1.0)  # of the shape, tried in turn while a step makes the fit worse
@@ -29,10 +32,12 @@ WORSE = 1.05  # times the weighted squares: the shape overshot, which is more th
 KNOT_STEP = 3.0  # background knots, in nearest-neighbour distances
 STEP_LIMIT = 0.12  # of the nearest-neighbour distance, per iteration
 MOVE_LIMIT = 0.55  # of the nearest-neighbour distance, from the start
-PART_COLUMNS = 400
+PART_COLUMNS = 250
 LEARNING_ROUNDS = 6
+LEARNED = 0.1  # of χ² per column: a round that gains less is the last
 SETTLED = 0.1  # of a column's standard deviation: a step shorter than this is the last
 SETTLING = 6  # steps at most
+FAR = 0.5  # standard deviations: a step longer than this calls for new equations
 MEDIAN_CHI2 = 0.4549  # of one degree of freedom
 
 
@@ -65,7 +70,8 @@ def advance(
     new = state.shape
     if len(shape):
         new = new.moved(shape, limits=(max(0.5, 0.05 * problem.spacing), 0.55 * problem.spacing))
-    size = np.sqrt((move**2 * np.einsum("nii->ni", matrix.own)[:, 1:]).max(1))
+    information = np.einsum("nii->ni", at_heights(problem, matrix.overlap, matrix.factor)[0])[:, 1:]
+    size = np.sqrt((move**2 * information).max(1))
     moved = replace(
         state, positions=problem.start + away, heights=heights, knots=state.knots + knots, shape=new
     )
@@ -104,19 +110,23 @@ def first_noise(
     problem: Problem, width: float, *, noise: Noise | None = None
 ) -> tuple[Noise, npt.NDArray[np.float32]]:
     """The noise, guessed if not given, and weights (Y, X) from the blurred image."""
-    guess, smooth = guess_noise(problem.data, blur=max(0.7, 0.6 * width))
-    noise = noise or guess
+    blur = max(0.7, 0.6 * width)
+    smooth = ndimage.gaussian_filter(problem.data, blur)
+    noise = noise or guess_noise(problem.data, smooth, blur=blur)
     return noise, np.reciprocal(noise.variance(smooth))
 
 
 def measure_noise(problem: Problem, state: State, view: View) -> Noise:
     """Noise from the residuals of the present fit, pixels near columns and background together."""
-    r = view.windows.radius
-    loud = loudness(np.sqrt(view.weight) * view.residual, state.shape.width)
-    seen = problem.seen & (loud[r:-r, r:-r] < 1)
+    calm = quiet(np.sqrt(view.weight) * view.residual, state.shape.width)
+    count = max(1, int(problem.seen.sum()))
+    every = max(1, count // SAMPLE)
+    while np.gcd(every, view.weight.shape[1]) > 1:  # else the sample would stand in image columns
+        every += 1
+    use = calm.ravel()[::every] & (view.weight.ravel()[::every] > 0)
     parameters = 3 * len(state.heights) + len(state.knots)
-    freedom = max(0.3, 1 - parameters / max(1, int(seen.sum())))
-    return fit_noise(view.residual[r:-r, r:-r][seen], view.model[r:-r, r:-r][seen], freedom=freedom)
+    freedom = max(0.3, 1 - parameters / count)
+    return fit_noise(view.residual.ravel()[::every][use], view.model.ravel()[::every][use], freedom=freedom)
 
 
 def is_striped(view: View) -> bool:
@@ -144,13 +154,13 @@ def learn_all(problem: Problem, width: float) -> State:
             state = replace(state, striped=is_striped(view))
         if number > 2:
             view = weighed(problem, state, view)
-        before = state.shape
+        before, misfit = state.shape, _misfit(view)
         matrix = equations(problem, state, view)
         state, view, _ = learn(problem, state, view, matrix=matrix, damping=damping)
         turn = (state.shape.skirt - before.skirt) * step < 0
         step = state.shape.skirt - before.skirt
         damping = min(damping + turn, len(DAMPING) - 1)
-        if number > 2 and abs(state.shape.width / before.width - 1) < 0.01 and abs(step) < 0.05:
+        if number > 2 and abs(misfit - _misfit(view)) < LEARNED * len(state.heights):
             break
     return state
 
@@ -175,39 +185,40 @@ def start_from(
 
 
 def settle(
-    problem: Problem, state: State, view: View | None = None, *, overlap: Overlap | None = None
+    problem: Problem, state: State, view: View | None = None, *, pairs: Overlap | None = None
 ) -> tuple[State, View, Equations]:
     """Steps that hold the shape until columns move by less than SETTLED of their standard deviations.
 
-    view: of `state`; overlap: what its columns share there, where known. What columns share is measured anew
-    after the steps that move them far; small steps do with what there is (the chord method), the gradient
+    view: of `state`; pairs: the overlap of its columns for other weights, where known. The equations are made anew
+    after steps that move columns far; small steps do with those there are (the chord method), the gradient
     being that of the place. The view and the equations returned are those at the end, with the noise
     measured there.
     """
     view = look(problem, state) if view is None else view
-    matrix = equations(problem, state, view, overlap=overlap)
+    matrix = equations(problem, state, view, pairs=pairs)
     for number in range(SETTLING):
         state, moved = advance(problem, state, view, matrix=matrix)
         view = look(problem, state)
         if moved < SETTLED:
             break
-        if number in (0, 2):
-            state = replace(state, noise=measure_noise(problem, state, view))
-            view = weighed(problem, state, view)
+        if number == 0 or moved > FAR:
+            if number in (0, 2):
+                state = replace(state, noise=measure_noise(problem, state, view))
+                view = weighed(problem, state, view)
             matrix = equations(problem, state, view)
         else:
-            matrix = renewed(problem, state, view, matrix=matrix)
+            matrix = renewed(problem, state, matrix)
     state = replace(state, noise=measure_noise(problem, state, view))
     view = weighed(problem, state, view)
-    return state, view, renewed(problem, state, view, matrix=matrix)
+    return state, view, renewed(problem, state, matrix, overlap=at_weights(view, matrix.overlap))
 
 
 def fit(problem: Problem, width: float, *, shape: Shape | None = None) -> State:
     """Fit everything. width: first guess of σ [px]. shape: hold this shape instead of learning one."""
     if shape is None:
         return settle(problem, learn_all(problem, width))[0]
-    state, view, overlap = start_from(problem, shape)
-    return settle(problem, state, view, overlap=overlap)[0]
+    state, view, pairs = start_from(problem, shape)
+    return settle(problem, state, view, pairs=pairs)[0]
 
 
 def sample_part(problem: Problem) -> Problem:

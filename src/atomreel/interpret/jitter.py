@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
 
 from atomreel.interpret.peaks import Floats, Windows
 
@@ -63,14 +62,17 @@ def _moments(
     gradient: Floats, information: Floats, start: Floats, lines: int
 ) -> tuple[Floats, Floats, Floats]:
     """Per line: score, its noise variance for white noise, and its variance per unit jitter variance."""
-    n, span = information.shape
-    col = (start[:, None] + np.arange(span)).ravel()
-    row = np.repeat(np.arange(n), span)
-    weights = sparse.csr_array((information.ravel().astype(float), (row, col)), shape=(n, lines))
-    score = np.asarray(np.bincount(col, gradient.ravel(), minlength=lines), float)
-    each = 1 / np.maximum(information.sum(1), 1e-30)
-    shared = weights.T @ sparse.csr_array(weights.multiply(each[:, None]))
-    left = sparse.diags_array(weights.sum(0)) - shared
-    noise = np.maximum(left.diagonal(), 0).astype(float)
-    signal = np.asarray(left.multiply(left).sum(1)).ravel()
-    return score, noise, signal
+    span = information.shape[1]
+    index = (start[:, None] + np.arange(span)).ravel()
+    score = np.bincount(index, gradient.ravel(), minlength=lines)
+    direct = np.bincount(index, information.ravel(), minlength=lines)
+    # left = D − A as a band: [line, line' − line + span − 1]
+    products = (
+        information[:, :, None] * (information / np.maximum(information.sum(1), 1e-30)[:, None])[:, None, :]
+    )
+    width = 2 * span - 1
+    inside = np.arange(span)[:, None] * width + (np.arange(span) - np.arange(span)[:, None] + span - 1)
+    place = (start[:, None] * width + inside.ravel()).ravel()
+    left = -np.bincount(place, products.ravel(), minlength=lines * width).reshape(-1, width)[:lines]
+    left[:, span - 1] += direct
+    return np.asarray(score, float), np.maximum(left[:, span - 1], 0), np.square(left).sum(1)

@@ -185,15 +185,25 @@ def _shape_slopes(
     offset: Floats, side: Floats, shape: Shape, *, slope: Floats, gauss: Floats
 ) -> npt.NDArray[np.float32]:
     """(N, 4, n·n) derivatives of g by yy, xx, yx and skirt."""
-    dy, dx = offset[:, :1] + side, offset[:, 1:] + side
-    half = np.float32(-0.5) * slope
     out = np.empty((len(offset), SHAPE_PARAMETERS, *slope.shape[1:]), np.float32)
-    out[:, 0] = half * (dy * dy)[:, :, None]
-    out[:, 1] = half * (dx * dx)[:, None, :]
-    out[:, 2] = -slope * dy[:, :, None] * dx[:, None, :]
-    yy, xx, yx = (np.float32(v) for v in (shape.yy, shape.xx, shape.yx))
-    q = (yy * dy * dy)[:, :, None] + (xx * dx * dx)[:, None, :] + (2 * yx * dy)[:, :, None] * dx[:, None, :]
-    out[:, 3] = np.maximum(1 - q / np.float32(REACH2), 0) ** 3 - gauss
+    yy, xx, yx = (np.float32(v / REACH2) for v in (shape.yy, shape.xx, 2 * shape.yx))
+
+    def fill(at: slice) -> None:
+        dy, dx = offset[at, :1] + side, offset[at, 1:] + side
+        half = np.float32(-0.5) * slope[at]
+        np.multiply(half, (dy * dy)[:, :, None], out=out[at, 0])
+        np.multiply(half, (dx * dx)[:, None, :], out=out[at, 1])
+        half *= 2 * dy[:, :, None]
+        np.multiply(half, dx[:, None, :], out=out[at, 2])
+        left = np.multiply((-yx * dy)[:, :, None], dx[:, None, :], out=half)
+        left += (1 - yy * dy * dy)[:, :, None]
+        left -= (xx * dx * dx)[:, None, :]
+        np.maximum(left, 0, out=left)
+        np.multiply(left, left, out=out[at, 3])
+        out[at, 3] *= left
+        out[at, 3] -= gauss[at]
+
+    in_chunks(fill, len(offset))
     return out.reshape(len(offset), SHAPE_PARAMETERS, -1)
 
 

@@ -29,6 +29,7 @@ from atomreel.interpret.equations import (
     draw_whole,
     line_means,
     look,
+    unpadded,
 )
 from atomreel.interpret.errors import marginal_covariance
 from atomreel.interpret.fit import (
@@ -41,9 +42,10 @@ from atomreel.interpret.fit import (
     start_from,
 )
 from atomreel.interpret.jitter import measure_jitter
-from atomreel.interpret.noise import Noise, correlation_factors, loudness
+from atomreel.interpret.noise import Noise, correlation_factors, quiet
 from atomreel.interpret.peaks import Floats, Shape, replace_covariance
 
+ENOUGH = 20000  # pixels for the level and the spread of an image
 LEAST_WIDTH = 1.8  # σ [px] to which images are binned: coarser pixels would cost precision
 COLUMNS = ("y", "x", "y_err", "x_err", "intensity", "intensity_err", "chi2")
 
@@ -107,7 +109,7 @@ def refine_columns(
     covariance[lost, 2, 2] += (MOVE_LIMIT * problem.near[lost]) ** 2
     covariance *= np.outer([1, bin_size, bin_size], [1, bin_size, bin_size])
     noise = _in_image_units(state.noise, level, scale, bin_size)
-    state, fitted = _unbinned(whole, state, view, bin_size)
+    state, fitted = _unbinned(whole, state, view, size=bin_size, moved=bool(lost.any()))
     sigma = np.sqrt(np.maximum(covariance[:, [0, 1, 2], [0, 1, 2]], 0))
     table = _table(state, sigma, abs(scale), chi2).assign(kept=~lost)
     wide = np.sqrt(state.shape.covariance.diagonal())
@@ -127,14 +129,14 @@ def refine_columns(
 def _fitted(problem: Problem, width: float, shape: Shape | None) -> tuple[State, View, Equations]:
     """The joint fit with the shape given, or learned from all columns or a part of them."""
     if shape is not None:
-        state, view, overlap = start_from(problem, shape)
-        return settle(problem, state, view, overlap=overlap)
+        state, view, pairs = start_from(problem, shape)
+        return settle(problem, state, view, pairs=pairs)
     part = sample_part(problem)
     learned = learn_all(part, width)
     if part is problem:
         return settle(problem, learned)
-    state, view, overlap = start_from(problem, learned.shape, noise=learned.noise, striped=learned.striped)
-    return settle(problem, state, view, overlap=overlap)
+    state, view, pairs = start_from(problem, learned.shape, noise=learned.noise, striped=learned.striped)
+    return settle(problem, state, view, pairs=pairs)
 
 
 def _table(state: State, sigma: Floats, scale: float, chi2: Floats) -> pd.DataFrame:
@@ -172,8 +174,9 @@ def _problem(data: Floats, start: Floats, bright: bool) -> tuple[Problem, float,
     values = data[seen]
     if not len(values):
         raise InputError("the image has no finite pixel")
-    level = float(np.median(values))
-    spread = float(values.std(dtype=float)) or 1.0
+    few = values[:: max(1, len(values) // ENOUGH)]  # a scale, no measurement
+    level = float(np.median(few))
+    spread = float(few.std(dtype=float)) or 1.0
     scale = spread if bright else -spread
     distance = cKDTree(start).query(start, k=2)[0][:, 1] if len(start) > 1 else np.array([np.inf])
     longest = min(data.shape) / 4
@@ -199,7 +202,10 @@ def _typical_height(upright: Floats, seen: npt.NDArray[np.bool_], start: Floats)
     """Median of the image at the columns above its low end; at least its standard deviation, which is 1."""
     pixel = np.clip(np.rint(start).astype(int), 0, np.array(upright.shape) - 1)
     at_columns = upright[pixel[:, 0], pixel[:, 1]]
-    return max(1.0, float(np.median(at_columns) - np.quantile(upright[seen], 0.05)))
+    return max(
+        1.0,
+        float(np.median(at_columns) - np.quantile(upright[seen][:: max(1, upright.size // ENOUGH)], 0.05)),
+    )
 
 
 def _binned(problem: Problem, size: int) -> Problem:
@@ -234,11 +240,15 @@ def _full_shape(shape: Shape, size: int) -> Shape:
     return replace_covariance(shape, shape.covariance * size**2 - np.eye(2) * (size**2 - 1) / 12)
 
 
-def _unbinned(whole: Problem, state: State, view: View, size: int) -> tuple[State, npt.NDArray[np.float32]]:
+def _unbinned(
+    whole: Problem, state: State, view: View, *, size: int, moved: bool
+) -> tuple[State, npt.NDArray[np.float32]]:
     """The state and its model on the pixels of the image as given."""
+    r = view.windows.radius
+    if size == 1 and not moved:
+        return state, unpadded(view.model, r) + view.rows[r:-r, None]
     positions = state.positions * size + (size - 1) / 2
     full = replace(state, positions=positions, shape=_full_shape(state.shape, size))
-    r = view.windows.radius
     rows = np.repeat(view.rows[r:-r], size)[: whole.data.shape[0]]
     return full, draw_whole(whole, full) + rows[:, None]
 
@@ -264,21 +274,20 @@ def _errors(
     w, n = view.windows, len(state.heights)
     side = 2 * w.radius + 1
     pairs = matrix.overlap.pairs
+    own, blocks = at_heights(problem, matrix.overlap, matrix.factor)
     distance = np.hypot(*(state.positions[pairs[:, 0]] - state.positions[pairs[:, 1]]).T)
     box = 2 * int(peaks.PAIR_REACH * state.shape.width) + side
     wide = ndimage.uniform_filter(view.weight, box, mode="constant") * float(box) ** 2
     area = wide[w.corner[:, 0] + w.radius, w.corner[:, 1] + w.radius].astype(float)
-    covariance = marginal_covariance(
-        matrix.own, pairs, at_heights(matrix.overlap, state), flat=matrix.flat, area=area, distance=distance
-    )
+    flat = matrix.overlap.flat * matrix.factor
+    covariance = marginal_covariance(own, pairs, blocks, flat=flat, area=area, distance=distance)
     added, sd = _jitter(state, view) if jitter else (np.zeros((n, 2)), (0.0, 0.0))
     scaled = np.sqrt(view.weight) * view.residual
-    loud = loudness(scaled, state.shape.width)
-    quiet = ndimage.maximum_filter(loud, 2 * round(2 * state.shape.width) + 1) < 1
+    calm = quiet(scaled, state.shape.width, reach=round(2 * state.shape.width))
     shape = peaks.windows(np.full((1, 2), float(w.radius)), state.shape, size=(side, side))
     factors = correlation_factors(
-        scaled * quiet,
-        _white_reference(state, view, matrix) * quiet,
+        scaled * calm,
+        _white_reference(state, view, matrix) * calm,
         shape.basis[0].reshape(3, side, side),
         centre=np.median(state.positions, axis=0) + w.radius,
     )
@@ -303,10 +312,10 @@ def _white_reference(state: State, view: View, matrix: Equations) -> npt.NDArray
     taken = (step[: 3 * n].reshape(n, 3) * factor).astype(np.float32)
     swallowed = peaks.stamp(np.einsum("nk,nkp->np", taken, w.basis), w.index, size=view.weight.shape)
     swallowed += view.hats.draw(step[3 * n : 3 * n + len(state.knots)])
-    left = np.where(root > 0, noise / np.maximum(root, 1e-12), 0) - swallowed
     if state.striped:
-        left -= line_means(left, view.weight)[:, None]
-    return np.asarray(root * left)
+        left = np.where(root > 0, noise / np.maximum(root, 1e-12), 0) - swallowed
+        swallowed += line_means(left, view.weight)[:, None]
+    return np.asarray(noise * (root > 0) - root * swallowed)
 
 
 def _misfit(scaled: Floats, view: View) -> tuple[Floats, Floats]:
