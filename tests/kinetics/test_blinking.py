@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -105,6 +107,28 @@ def test_a_blurred_frame_is_told_by_what_it_overlooks(rng):
     assert blink.unit == "1/frame" and blink.detected_err == 0
 
 
+def test_scores_tell_columns_from_what_was_invented(rng):
+    """Calibrated scores: a column found has a score s with which it is real, and many are doubtful."""
+    states, changes = telegraph(rng, np.full(40, 0.05), np.full(40, 0.05), np.arange(150.0))
+    invented = (rng.random(states.shape) < 0.3) & (states == 0)
+    # scores of real columns ~ Beta(4, 1), of invented ones such that s = P(real | s) at these shares
+    score = np.where(states == 1, rng.beta(4, 1, states.shape), rng.beta(1.2, 4, states.shape))
+    bins = np.linspace(0, 1, 21)
+    both = (states == 1) | invented
+    share = [
+        (states[both & (score >= a) & (score < b)]).mean()
+        if (both & (score >= a) & (score < b)).any()
+        else 0.5
+        for a, b in itertools.pairwise(bins)
+    ]
+    calibrated = np.array(share)[np.digitize(score, bins) - 1]
+    hard = fit_blinking(both.astype(float), detected=0.99, false=0.01)
+    soft = fit_blinking(np.where(both, calibrated, 0.0), detected=0.99, false=0.01)
+    wrong = [np.abs((b.occupied > 0.5) - states).mean() for b in (hard, soft)]
+    assert wrong[1] < 0.03 and wrong[1] < 0.25 * wrong[0]
+    assert soft.table.seen_events.sum() == pytest.approx(changes.sum(), rel=0.12)
+
+
 def test_frames_nobody_looked_at_say_nothing(rng):
     seen = watched(rng, telegraph(rng, np.full(4, 0.1), np.full(4, 0.1), np.arange(90.0))[0])
     gaps = np.repeat(seen, 2, axis=1)
@@ -120,7 +144,7 @@ def test_bad_input_is_refused():
     good = np.ones((3, 10))
     for bad, given, words in (
         (np.ones(5), {}, "shape"),
-        (np.full((3, 10), 0.5), {}, "1, 0 and NaN"),
+        (np.full((3, 10), 1.5), {}, "0 to 1"),
         (good, {"times": np.zeros(10)}, "rising"),
         (good, {"detected": 1.4}, "probability"),
         (good, {"detected": np.ones(4)}, "per frame"),

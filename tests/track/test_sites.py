@@ -109,6 +109,18 @@ def test_what_lies_outside_the_field_or_was_not_looked_at_is_not_vacant(rng):
     assert found.table.edge[found.table.y < GAP].all() and not found.table.surface[found.table.edge].any()
 
 
+def test_scores_are_carried_to_the_sites(rng):
+    places = particle(2)
+    table, _ = movie(rng, places, rng.random((len(places), 12)) < 0.8)
+    table["score"] = rng.uniform(0.4, 1.0, len(table))
+    plain, scored = (find_sites(table, scores=flag) for flag in (False, True))
+    np.testing.assert_array_equal(scored.found > 0, plain.found == 1)
+    assert scored.found.sum() == pytest.approx(table.score.sum())
+    pd.testing.assert_frame_equal(scored.table, plain.table)
+    with pytest.raises(InputError, match="score"):
+        find_sites(table.drop(columns="score"), scores=True)
+
+
 def test_nothing_is_changed_and_bad_tables_are_refused(rng):
     table, _ = movie(rng, particle(2), np.ones((19, 5), dtype=bool))
     before = table.copy()

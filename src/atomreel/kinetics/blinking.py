@@ -61,7 +61,8 @@ def fit_blinking(
 ) -> Blinking:
     """Occupancy and rates of every site, with intervals, and what the finder overlooked taken into account.
 
-    found: (S, T) 1 where a column was found at the site, 0 where not, NaN where nobody looked. times: (T,) [s].
+    found: (S, T) 1 where a column was found at the site, 0 where not, NaN where nobody looked; between 0 and 1, the
+    probability that what was found is a column (its calibrated score). times: (T,) [s].
     detected: probability that a filled site is found, a number or one per frame (T,); estimated from these sites if
     not given. false: that a vacant site shows a column, likewise. A frame-dependent `detected` comes from sites known
     to be filled, see `detection_by_frame`. pause: intervals longer than this many usual ones count as a pause;
@@ -91,7 +92,7 @@ def fit_blinking(
     looked = np.isfinite(seen)
     table.insert(0, "site", np.arange(len(seen)))
     table.insert(1, "frames", looked.sum(1))
-    table.insert(2, "present", np.where(looked, seen, 0).sum(1).astype(np.int64))
+    table.insert(2, "present", (seen > 0).sum(1))
     table["occupancy"] = occupied.mean(1)
     table["occupancy_low"] = table[["occupancy_low", "occupancy"]].min(axis=1)
     table["occupancy_high"] = table[["occupancy_high", "occupancy"]].max(axis=1)
@@ -114,8 +115,8 @@ def _checked(found: npt.ArrayLike, times: npt.ArrayLike | None, pause: float) ->
     seen = np.asarray(found, dtype=float)
     if seen.ndim != 2 or seen.shape[1] < 2 or not len(seen):
         raise InputError(f"found: (sites, frames ≥ 2) expected, got shape {seen.shape}")
-    if not np.isin(seen[np.isfinite(seen)], (0, 1)).all():
-        raise InputError("found holds 1, 0 and NaN only")
+    if ((seen < 0) | (seen > 1)).any():
+        raise InputError("found holds numbers from 0 to 1 and NaN only")
     if not pause > 1:
         raise InputError(f"pause: more than one usual interval, got {pause}")
     if times is None:
@@ -138,7 +139,8 @@ def _given(value: npt.ArrayLike | None, seen: Floats, name: str) -> Floats | Non
 def _emission(seen: Floats, d: Floats, f: Floats) -> Floats:
     """(T, S, 2) probability of what was found, given vacant and filled."""
     hit = np.stack([np.broadcast_to(f, seen.shape), np.broadcast_to(d, seen.shape)], axis=-1)
-    value = np.where(seen[..., None] == 1, hit, 1 - hit)
+    sure = seen[..., None]  # a column with the score s was found with the probability s
+    value = sure * hit + (1 - sure) * (1 - hit)
     return np.moveaxis(np.where(np.isfinite(seen)[..., None], value, 1.0), 1, 0)
 
 

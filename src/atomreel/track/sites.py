@@ -31,7 +31,7 @@ ROUNDS = 4
 class Sites:
     """table: one row per site: site, y, x, y_err, x_err [px, in frame `reference`], present, frames (in the field),
     neighbours, surface, edge. atoms: the rows given, with `site` (−1: at none). motion: one row per frame: frame, dy,
-    dx [px], turn_deg, that carry a site into the frame, and columns matched. found: (S, T) 1 found, 0 not, NaN where
+    dx [px], turn_deg, that carry a site into the frame, and columns matched. found: (S, T) 1 (or the score) found, 0 not, NaN where
     the site lay outside the field or the frame had no columns. spacing: [px]. reference: frame number."""
 
     table: pd.DataFrame
@@ -51,6 +51,7 @@ def find_sites(
     reach: float = 0.4,
     least: float = 0.02,
     bulk: int | None = None,
+    scores: bool = False,
 ) -> Sites:
     """Persistent sites of a movie, and the column at each of them in each frame.
 
@@ -59,10 +60,10 @@ def find_sites(
     it each frame must lie within a third of the spacing of the one before. A shift and a small turn of every frame are
     fitted in any case. reach: how far from its site a column may stand, in spacings. least: share of the frames in
     which a site must be filled (at least two). bulk: neighbours of a site inside the crystal; by default the largest
-    number that 15 % of the sites have. A site with fewer neighbours, of those filled in at least half of the
+    number that 15 % of the sites have. scores: `found` holds the column's `score` instead of 1. A site with fewer neighbours, of those filled in at least half of the
     frames, is at the surface. Raises InputError.
     """
-    missing = [name for name in ("frame", "y", "x") if name not in atoms]
+    missing = [name for name in ("frame", "y", "x", *(["score"] if scores else [])) if name not in atoms]
     if missing:
         raise InputError(f"sites need columns frame, y, x; {', '.join(missing)} missing")
     where = atoms[["y", "x"]].to_numpy(float)
@@ -90,7 +91,8 @@ def find_sites(
         motion = _follow(where, rows, motion, target=sites, limit=reach * spacing)
     still = _taken_off(where, frame, motion)
     at, sites, size = _assign(still, rows, sites, reach=reach * spacing)
-    found = _found(at, frame, (len(sites), count))
+    worth = atoms["score"].to_numpy(float) if scores else np.ones(len(atoms))
+    found = _found((at, frame), worth, (len(sites), count))
     if shape is not None:
         found[~_inside(sites, motion, shape)] = np.nan
     table = _table(still, at, sites, found)
@@ -190,9 +192,10 @@ def _assign(still: Array, rows: list[Ints], sites: Array, *, reach: float) -> tu
     return at, sites, size
 
 
-def _found(at: Ints, frame: Ints, shape: tuple[int, int]) -> Array:
+def _found(where: tuple[Ints, Ints], worth: Array, shape: tuple[int, int]) -> Array:
+    at, frame = where
     found = np.zeros(shape)
-    found[at[at >= 0], frame[at >= 0]] = 1.0
+    found[at[at >= 0], frame[at >= 0]] = worth[at >= 0]
     # Not a single column in a frame: it was not looked at, or the image was blank.
     found[:, np.bincount(frame, minlength=shape[1]) == 0] = np.nan
     return found
@@ -216,7 +219,7 @@ def _table(still: Array, at: Ints, sites: Array, found: Array) -> pd.DataFrame:
             "site": np.arange(len(sites)),
             **{name: sites[:, k] for k, name in enumerate("yx")},
             **{f"{name}_err": error[:, k] for k, name in enumerate("yx")},
-            "present": np.where(seen, found, 0).sum(1).astype(np.int64),
+            "present": (found > 0).sum(1),
             "frames": seen.sum(1),
         }
     )
