@@ -104,7 +104,8 @@ def test_what_lies_outside_the_field_or_was_not_looked_at_is_not_vacant(rng):
     found = find_sites(table, shape=(180, 200), frames=20)
     assert np.isnan(found.found[:, 7]).all()
     judged = np.delete(found.found, 7, axis=1)
-    inside = found.table.y > 2
+    inside = found.table.y > 0.5 * GAP + 2
+    assert np.isnan(judged[found.table.y < 0.5 * GAP - 2]).all()
     assert (judged[inside] == 1).all()
     assert found.table.edge[found.table.y < GAP].all() and not found.table.surface[found.table.edge].any()
 

@@ -22,6 +22,7 @@ Ints = npt.NDArray[np.int64]
 FINE = 0.1  # of the spacing: bins in which positions of all frames are collected
 SMOOTH = 0.15  # of the spacing: σ of the filter that joins them
 NEAR = 1.3  # of the spacing: two sites nearer than this are neighbours
+BORDER = 0.5  # of the spacing: a column nearer to the border of the field is not surely found
 FILLED = 0.5  # occupancy from which a site counts as a neighbour
 COMMON = 0.15  # of the sites must have the bulk's number of neighbours
 ROUNDS = 4
@@ -55,9 +56,9 @@ def find_sites(
 ) -> Sites:
     """Persistent sites of a movie, and the column at each of them in each frame.
 
-    atoms: frame, y, x [px] of all frames. shape: (Y, X) of the frames: sites outside are then not taken for vacant and
-    those near the border not for surface. frames: length of the movie. drift: table with frame, dy, dx; without
-    it each frame must lie within a third of the spacing of the one before. A shift and a small turn of every frame are
+    atoms: frame, y, x [px] of all frames. shape: (Y, X) of the frames: sites outside, or within half a spacing of the
+    border, are then not taken for vacant and those near it not for surface. frames: length of the movie. drift: table
+    with frame, dy, dx; without it each frame must lie within a third of the spacing of the one before. A shift and a small turn of every frame are
     fitted in any case. reach: how far from its site a column may stand, in spacings. least: share of the frames in
     which a site must be filled (at least two). bulk: neighbours of a site inside the crystal; by default the largest
     number that 15 % of the sites have. scores: `found` holds the column's `score` instead of 1. A site with fewer neighbours, of those filled in at least half of the
@@ -94,7 +95,7 @@ def find_sites(
     worth = atoms["score"].to_numpy(float) if scores else np.ones(len(atoms))
     found = _found((at, frame), worth, (len(sites), count))
     if shape is not None:
-        found[~_inside(sites, motion, shape)] = np.nan
+        found[~_inside(sites, motion, shape, margin=BORDER * spacing)] = np.nan
     table = _table(still, at, sites, found)
     table = table.join(_surface(table, NEAR * spacing, shape=shape, bulk=bulk))
     matched = np.bincount(frame[at >= 0], minlength=count)
@@ -201,10 +202,10 @@ def _found(where: tuple[Ints, Ints], worth: Array, shape: tuple[int, int]) -> Ar
     return found
 
 
-def _inside(sites: Array, motion: Array, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
-    """(S, T) whether each site lies in the field of each frame."""
+def _inside(sites: Array, motion: Array, shape: tuple[int, int], *, margin: float) -> npt.NDArray[np.bool_]:
+    """(S, T) whether each site lies in the field of each frame, `margin` px from its border."""
     at = _turned(sites[:, None], motion[None, :, 2]) + motion[None, :, :2]
-    return np.asarray(((at >= 0) & (at <= np.array(shape) - 1)).all(axis=2))
+    return np.asarray(((at >= margin) & (at <= np.array(shape) - 1 - margin)).all(axis=2))
 
 
 def _table(still: Array, at: Ints, sites: Array, found: Array) -> pd.DataFrame:
