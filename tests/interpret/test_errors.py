@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from atomreel.interpret.errors import marginal_covariance
+from atomreel.interpret.errors import START_ERROR, marginal_covariance, widened
 
 
 def test_three_columns_and_a_constant(rng):
@@ -36,3 +36,20 @@ def test_a_lone_column_needs_no_neighbours():
         distance=np.zeros(0),
     )
     assert found[0] == pytest.approx(np.eye(3) / 4, rel=1e-4)
+
+
+@pytest.mark.parametrize("ratio", [1.0, 2.0])
+@pytest.mark.parametrize("sharper", [0.5, 1.0, 3.0, 30.0])
+def test_a_start_off_the_same_pixels_is_no_measurement(rng, sharper, ratio):
+    """Against replicates: the fit weighs image and start as independent, but the start's error is the image's."""
+    information, prior = sharper, 1.0
+    image = rng.standard_normal(200_000) * np.sqrt(ratio / information)
+    start = image * min(1.0, START_ERROR * np.sqrt(information / (ratio * prior)))
+    fitted = (information * image + prior * start) / (information + prior)
+    claim = np.diag([1.0, 1 / (information + prior), 1 / (information + prior)])[None]
+    found = widened(claim, np.array([prior]), np.full(3, ratio))[0]
+    assert found[0, 0] == pytest.approx(ratio)
+    assert (
+        found[1, 1] == pytest.approx(fitted.var(), rel=0.02) or found[1, 1] == claim[0, 1, 1] > fitted.var()
+    )
+    assert found[1, 2] == 0

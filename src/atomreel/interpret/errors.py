@@ -8,6 +8,7 @@ import numpy.typing as npt
 from atomreel.interpret.peaks import Floats, Ints
 
 MOST_NEIGHBOURS = 8
+START_ERROR = 0.5  # of a finder's positions where counts are few, in units of the σ that the fit gives them
 
 
 def marginal_covariance(
@@ -43,6 +44,25 @@ def marginal_covariance(
         full[:, -1, -1] = area[rows]
         out[rows] = _corner_of_inverse(full)
     return out
+
+
+def widened(covariance: Floats, prior: Floats, factors: Floats) -> npt.NDArray[np.float64]:
+    """(N, 3, 3) covariance of (height, y, x) for correlated noise, and without the claim that the start was a
+    measurement of its own.
+
+    prior: (N,) information that the fit gave the start's y and x. factors: (3,) variance ratios due to correlated
+    noise. A finder reads the start off the same pixels, so its error is the fit's own to a great part. For
+    information I of the image, ratio c, and information P of the start, whose error is s, wholly shared, the
+    variance is (√(c·I) + P·s)² / (I + P)², not c / (I + P). A start as good as the image allows has
+    s = √(c/I); s = START_ERROR/√P at most.
+    """
+    share = np.clip(covariance[:, [1, 2], [1, 2]] * prior[:, None], 0, 0.999)  # P / (I + P)
+    ratio = factors[1:]
+    both = np.square(np.sqrt(ratio * (1 - share)) + START_ERROR * np.sqrt(share))
+    grown = np.empty((len(covariance), 3))
+    grown[:, 0] = np.sqrt(factors[0])
+    grown[:, 1:] = np.sqrt(np.maximum(np.minimum(ratio / (1 - share), both), 1))
+    return np.asarray(covariance * grown[:, :, None] * grown[:, None, :])
 
 
 def _corner_of_inverse(full: Floats) -> Floats:

@@ -20,6 +20,7 @@ from atomreel.core.errors import InputError
 from atomreel.interpret import normal, peaks
 from atomreel.interpret.background import count_knots
 from atomreel.interpret.equations import (
+    PRIOR,
     Equations,
     Problem,
     State,
@@ -31,7 +32,7 @@ from atomreel.interpret.equations import (
     look,
     unpadded,
 )
-from atomreel.interpret.errors import marginal_covariance
+from atomreel.interpret.errors import marginal_covariance, widened
 from atomreel.interpret.fit import (
     KNOT_STEP,
     MOVE_LIMIT,
@@ -293,7 +294,7 @@ def _errors(
     )
     chi2, misfit = _misfit(scaled, view)
     factors = np.maximum(factors, 1)  # below one it is mostly the scatter of its own measurement
-    covariance = covariance * np.sqrt(factors[:, None] * factors) * misfit[:, None, None]
+    covariance = widened(covariance, (PRIOR * problem.near) ** -2.0, factors) * misfit[:, None, None]
     covariance[:, [1, 2], [1, 2]] += added
     return covariance, chi2, factors, sd
 
