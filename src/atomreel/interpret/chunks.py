@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
+from threading import Lock
+from typing import Any, TypeVar
 
+from threadpoolctl import ThreadpoolController
+
+A = TypeVar("A")
+B = TypeVar("B")
 CHUNK = 128  # windows at a time
 MOST_THREADS = 2  # more wait for the interpreter between the pieces
 
@@ -14,24 +21,65 @@ MOST_THREADS = 2  # more wait for the interpreter between the pieces
 def in_chunks(work: Callable[[slice], None], count: int) -> None:
     """Call `work` once for each slice of CHUNK out of `count`, in any order: each must write to places of its own.
 
-    On one thread where `OMP_NUM_THREADS` is 1, the machine has one core, or the work is short.
+    On one thread where `OMP_NUM_THREADS` is 1, the machine has one core, the other thread is busy or the work short.
     """
     slices = [slice(first, first + CHUNK) for first in range(0, count, CHUNK)]
-    if len(slices) < 3 or threads() < 2:
+    if len(slices) < 3:
         _all(work, slices)
         return
     half = (len(slices) + 1) // 2
-    other = _other_thread(os.getpid()).submit(_all, work, slices[half:])
+    side_by_side(lambda: _all(work, slices[:half]), lambda: _all(work, slices[half:]))
+
+
+def side_by_side(first: Callable[[], A], second: Callable[[], B]) -> tuple[A, B]:
+    """What both give, called on two threads where there are two."""
+    pool, free = _other_thread(os.getpid())
+    if threads(os.environ.get("OMP_NUM_THREADS", "")) < 2 or not free.acquire(blocking=False):
+        return first(), second()
     try:
-        _all(work, slices[:half])
+        other = pool.submit(second)
+        try:
+            mine = first()
+        finally:
+            other.exception()  # wait, whatever becomes of the first
+        return mine, other.result()
     finally:
-        other.result()
+        free.release()
 
 
-def threads() -> int:
+@cache
+def threads(allowed: str) -> int:
     """How many threads share the work: what OMP_NUM_THREADS allows and the machine has, two at most."""
-    allowed = os.environ.get("OMP_NUM_THREADS", "")
     return min(MOST_THREADS, int(allowed) if allowed.isdecimal() else MOST_THREADS, os.cpu_count() or 1)
+
+
+_entered = 0  # how many are inside `one_blas_thread` now
+_door = Lock()
+_outer: list[AbstractContextManager[Any]] = []
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """BLAS on one thread, in the whole process, until the last one leaves: its products here are small, and its own
+    threads spend many times longer waiting for each other than multiplying."""
+    global _entered
+    with _door:
+        _entered += 1
+        if _entered == 1:
+            _outer.append(_libraries().limit(limits=1, user_api="blas"))
+            _outer[0].__enter__()
+    try:
+        yield
+    finally:
+        with _door:
+            _entered -= 1
+            if _entered == 0:
+                _outer.pop().__exit__(None, None, None)
+
+
+@cache
+def _libraries() -> ThreadpoolController:
+    return ThreadpoolController()
 
 
 def _all(work: Callable[[slice], None], slices: list[slice]) -> None:
@@ -40,6 +88,6 @@ def _all(work: Callable[[slice], None], slices: list[slice]) -> None:
 
 
 @cache
-def _other_thread(process: int) -> ThreadPoolExecutor:
-    """One per process: threads do not survive a fork."""
-    return ThreadPoolExecutor(1, thread_name_prefix=f"windows-{process}")
+def _other_thread(process: int) -> tuple[ThreadPoolExecutor, Lock]:
+    """One per process, for threads do not survive a fork, and whether it is free."""
+    return ThreadPoolExecutor(1, thread_name_prefix=f"windows-{process}"), Lock()

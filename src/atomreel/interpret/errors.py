@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 import numpy.typing as npt
 
+from atomreel.interpret.chunks import in_chunks
 from atomreel.interpret.peaks import Floats, Ints
 
 MOST_NEIGHBOURS = 8
@@ -30,8 +34,9 @@ def marginal_covariance(
     keys = np.append(key[order], n * n)
     place = np.append(order, len(table) - 1)
     out = np.empty((n, 3, 3))
-    for d in np.unique(degree):
-        rows = np.flatnonzero(degree == d)
+
+    def invert(rows: Ints) -> None:
+        d = int(degree[rows[0]])
         member = np.concatenate([rows[:, None], near[rows, :d]], axis=1)
         wanted = member[:, :, None] * n + member[:, None, :]
         at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
@@ -43,7 +48,14 @@ def marginal_covariance(
         full[:, -1, :-1] = full[:, :-1, -1] = flat[member].reshape(len(rows), 3 * m)
         full[:, -1, -1] = area[rows]
         out[rows] = _corner_of_inverse(full)
+
+    for like in (np.flatnonzero(degree == d) for d in np.unique(degree)):
+        in_chunks(partial(_at_rows, invert, like), len(like))
     return out
+
+
+def _at_rows(work: Callable[[Ints], None], rows: Ints, at: slice) -> None:
+    work(rows[at])
 
 
 def widened(covariance: Floats, prior: Floats, factors: Floats) -> npt.NDArray[np.float64]:

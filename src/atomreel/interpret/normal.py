@@ -53,13 +53,17 @@ class Normal:
             whole = self.knots.toarray() + 1e-6 * np.eye(k) * self.knots.diagonal().mean()
             return linalg.cho_factor(whole)
 
+    @cached_property
+    def cross_back(self) -> sparse.csr_array:
+        return self.cross.T.tocsr()
+
     def times(self, v: Floats) -> Floats:
         n, k = self.columns.shape[0], self.knots.shape[0]
         a, b, c = v[:n], v[n : n + k], v[n + k :]
         return np.concatenate(
             [
                 self.columns @ a + self.cross @ b + self.shape_columns @ c,
-                self.cross.T @ a + self.knots @ b + self.shape_knots @ c,
+                self.cross_back @ a + self.knots @ b + self.shape_knots @ c,
                 self.shape_columns.T @ a + self.shape_knots.T @ b + self.shape @ c,
             ]
         )

@@ -19,6 +19,7 @@ from scipy.spatial import cKDTree
 from atomreel.core.errors import InputError
 from atomreel.interpret import normal, peaks
 from atomreel.interpret.background import count_knots
+from atomreel.interpret.chunks import one_blas_thread, side_by_side
 from atomreel.interpret.equations import (
     PRIOR,
     Equations,
@@ -96,6 +97,14 @@ def refine_columns(
     data, start = _checked(image, positions)
     if not len(start):
         return _nothing(data)
+    with one_blas_thread():
+        return _refined(data, start, width=width, bright=bright, shape=shape, jitter=jitter)
+
+
+def _refined(
+    data: Floats, start: Floats, *, width: float | None, bright: bool, shape: Shape | None, jitter: bool
+) -> Refined:
+    """refine_columns on a checked image with columns."""
     whole, level, scale = _problem(data, start, bright)
     guess = width or guess_width(whole)
     bin_size = max(1, int((shape.width if shape else guess) / LEAST_WIDTH))
@@ -110,7 +119,7 @@ def refine_columns(
     covariance[lost, 2, 2] += (MOVE_LIMIT * problem.near[lost]) ** 2
     covariance *= np.outer([1, bin_size, bin_size], [1, bin_size, bin_size])
     noise = _in_image_units(state.noise, level, scale, bin_size)
-    state, fitted = _unbinned(whole, state, view, size=bin_size, moved=bool(lost.any()))
+    state, fitted = _unbinned(whole, state, view, size=bin_size)
     sigma = np.sqrt(np.maximum(covariance[:, [0, 1, 2], [0, 1, 2]], 0))
     table = _table(state, sigma, abs(scale), chi2).assign(kept=~lost)
     wide = np.sqrt(state.shape.covariance.diagonal())
@@ -242,11 +251,11 @@ def _full_shape(shape: Shape, size: int) -> Shape:
 
 
 def _unbinned(
-    whole: Problem, state: State, view: View, *, size: int, moved: bool
+    whole: Problem, state: State, view: View, *, size: int
 ) -> tuple[State, npt.NDArray[np.float32]]:
     """The state and its model on the pixels of the image as given."""
     r = view.windows.radius
-    if size == 1 and not moved:
+    if size == 1:
         return state, unpadded(view.model, r) + view.rows[r:-r, None]
     positions = state.positions * size + (size - 1) / 2
     full = replace(state, positions=positions, shape=_full_shape(state.shape, size))
@@ -271,18 +280,39 @@ def _errors(
     problem: Problem, state: State, at: tuple[View, Equations], *, jitter: bool
 ) -> tuple[Floats, Floats, Floats, tuple[float, float]]:
     """Covariance (N, 3, 3) of height, y, x; chi2 (N,); correlation factors (3,); jitter sd (y, x)."""
+    view, _ = at
+
+    def across_lines() -> tuple[Floats, tuple[float, float]]:
+        return _jitter(state, view) if jitter else (np.zeros((len(state.heights), 2)), (0.0, 0.0))
+
+    def within() -> tuple[Floats, Floats, Floats, Floats]:
+        return _marginal(problem, state, at), *_correlation(state, at)
+
+    (added, sd), (covariance, factors, chi2, misfit) = side_by_side(across_lines, within)
+    factors = np.maximum(factors, 1)  # below one it is mostly the scatter of its own measurement
+    covariance = widened(covariance, (PRIOR * problem.near) ** -2.0, factors) * misfit[:, None, None]
+    covariance[:, [1, 2], [1, 2]] += added
+    return covariance, chi2, factors, sd
+
+
+def _marginal(problem: Problem, state: State, at: tuple[View, Equations]) -> Floats:
+    """(N, 3, 3) covariance for white noise, neighbours and a local constant being free."""
     view, matrix = at
-    w, n = view.windows, len(state.heights)
-    side = 2 * w.radius + 1
-    pairs = matrix.overlap.pairs
+    w, pairs = view.windows, matrix.overlap.pairs
     own, blocks = at_heights(problem, matrix.overlap, matrix.factor)
     distance = np.hypot(*(state.positions[pairs[:, 0]] - state.positions[pairs[:, 1]]).T)
-    box = 2 * int(peaks.PAIR_REACH * state.shape.width) + side
+    box = 2 * int(peaks.PAIR_REACH * state.shape.width) + 2 * w.radius + 1
     wide = ndimage.uniform_filter(view.weight, box, mode="constant") * float(box) ** 2
     area = wide[w.corner[:, 0] + w.radius, w.corner[:, 1] + w.radius].astype(float)
     flat = matrix.overlap.flat * matrix.factor
-    covariance = marginal_covariance(own, pairs, blocks, flat=flat, area=area, distance=distance)
-    added, sd = _jitter(state, view) if jitter else (np.zeros((n, 2)), (0.0, 0.0))
+    return marginal_covariance(own, pairs, blocks, flat=flat, area=area, distance=distance)
+
+
+def _correlation(state: State, at: tuple[View, Equations]) -> tuple[Floats, Floats, Floats]:
+    """(3,) variance factors of correlated noise; (N,) chi2 and misfit of each column."""
+    view, matrix = at
+    w = view.windows
+    side = 2 * w.radius + 1
     scaled = np.sqrt(view.weight) * view.residual
     calm = quiet(scaled, state.shape.width, reach=round(2 * state.shape.width))
     shape = peaks.windows(np.full((1, 2), float(w.radius)), state.shape, size=(side, side))
@@ -292,11 +322,7 @@ def _errors(
         shape.basis[0].reshape(3, side, side),
         centre=np.median(state.positions, axis=0) + w.radius,
     )
-    chi2, misfit = _misfit(scaled, view)
-    factors = np.maximum(factors, 1)  # below one it is mostly the scatter of its own measurement
-    covariance = widened(covariance, (PRIOR * problem.near) ** -2.0, factors) * misfit[:, None, None]
-    covariance[:, [1, 2], [1, 2]] += added
-    return covariance, chi2, factors, sd
+    return factors, *_misfit(scaled, view)
 
 
 def _white_reference(state: State, view: View, matrix: Equations) -> npt.NDArray[np.float32]:

@@ -21,8 +21,8 @@ ERROR_STEP = 1.25  # ratio of errors that count as alike
 GAPS = 40  # the widest ones are tried
 ASIDE = 2.5  # scatters off a class: where another may hide in its tail
 RARE = 0.02  # share of that one at the start
-BRIEF = 12  # steps from every start, after which the best go on
-STEPS = 150
+BRIEF = 8  # steps from every start, after which the best go on
+STEPS = 60
 TOLERANCE = 1e-5  # of the log-likelihood per value and step: less is the end
 
 
