@@ -17,7 +17,7 @@ import zarr
 from atomreel import cli
 from atomreel.core.recipe import recipe_keys
 
-FOUND = ["file", "frame", "y", "x", "y_err", "x_err", "score", "species", "intensity"]
+FOUND = ["file", "frame", "y", "x", "y_err", "x_err", "score", "species", "intensity", "domain"]
 CLASSES = ["square", "rectangular", "centred", "hexagonal", "oblique", "noise"]
 VERBS = [
     *("run", "info", "find", "heights", "symmetry", "surface", "simulate", "train"),

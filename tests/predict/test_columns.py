@@ -138,6 +138,7 @@ def test_the_tile_does_not_matter() -> None:
     assert len(one) == len(two)
     assert np.abs(one[["y", "x"]] - two[["y", "x"]]).max(axis=None) < 1e-2
     assert np.abs(one.score - two.score).max() < 1e-3
+    assert np.abs(one.domain - two.domain).max() < 1e-2
 
 
 def test_the_same_image_gives_the_same_table() -> None:
@@ -170,7 +171,7 @@ def test_detection_reads_lazily() -> None:
 
     net, _ = load_model("columns")
     survey = survey_columns(Lazy.data)
-    position, _ = detect(Lazy(), net, survey=survey, tile=64)  # type: ignore[arg-type]
+    position, _, _ = detect(Lazy(), net, survey=survey, tile=64)  # type: ignore[arg-type]
     assert len(position) > 8000
     assert Lazy.largest < 1024 * 1024 / 2
 
@@ -187,10 +188,13 @@ def test_every_decoder_finds_the_centres_whatever_the_tile(decoder: str) -> None
     made = scene(8, "square", spacing=10.0, counts=4e5)
     survey = Survey(1.0, True, 1.0, made.spacing, "given", "columns")
     net = cast(ColumnFinder, Bright())
-    whole, logit = detect(made.image, net, survey=survey, decoder=decoder, backend="reference")
-    tiled, again = detect(made.image, net, survey=survey, tile=128, decoder=decoder, backend="reference")
+    whole, logit, cells = detect(made.image, net, survey=survey, decoder=decoder, backend="reference")
+    tiled, again, same = detect(
+        made.image, net, survey=survey, tile=128, decoder=decoder, backend="reference"
+    )
     np.testing.assert_allclose(tiled, whole, atol=1e-3)
     np.testing.assert_allclose(again, logit, atol=1e-3)
+    np.testing.assert_allclose(same, cells, atol=1e-3)
     inner = made.columns[((made.columns > 10) & (made.columns < 245)).all(1)]
     gap = cKDTree(whole[logit > 0]).query(inner)[0]
     assert len(inner) > 400 and (gap < 0.5).mean() > 0.99 and np.median(gap) < 0.2

@@ -194,6 +194,11 @@ def _fields(path: Path, frames: int, index: list[int], side: int, rng: np.random
         group.create_array(name, data=values.astype(np.float32))
         group.create_array(f"{name}_err", data=np.full_like(values, size * 0.002, dtype=np.float32))
     group.attrs.update({"origin": [4.0, 4.0], "step": [8.0, 8.0], "frames": index})
+    group = zarr.open_group(path / "domain.zarr", mode="w")
+    corner = np.hypot(y - 1, x) < 0.3
+    values = np.broadcast_to(np.where(corner, 0.1, 0.97), (len(index), *corner.shape))
+    group.create_array("domain", data=values.astype(np.float32))
+    group.attrs.update({"origin": [3.5, 3.5], "step": [8.0, 8.0], "frames": index})
 
 
 def _about(path: Path, frames: int, side: int, calibrated: bool) -> None:

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from atomreel.core.files import write_table
-from atomreel.report.pictures import gallery_half, mean_image, tiled, unit_of, without_drift
-from atomreel.report.results import Preview, Results
+from atomreel.report.pictures import draw_frame, gallery_half, mean_image, tiled, unit_of, without_drift
+from atomreel.report.results import Preview, Results, open_results
 
 
 def moving(path: Path, shifts: list[tuple[int, int]], scale: float) -> Results:
@@ -47,6 +48,25 @@ def test_positions_without_drift() -> None:
     assert still["y"].tolist() == [5.0, 5.0] and still["x"].tolist() == [1.0, 2.0]
     assert table["y"].tolist() == [5.0, 7.0]
     assert without_drift(table, None) is table
+
+
+def test_the_frame_is_hatched_where_the_model_does_not_know_it(whole_run: Path, tmp_path: Path) -> None:
+    """More of the mark's colour than without the map, and only in the corner where the map is low."""
+    shown = []
+    for known in (True, False):
+        results = open_results(whole_run)
+        if not known:
+            results.__dict__["field"] = lambda name: None
+        folder = tmp_path / str(known)
+        folder.mkdir()
+        drawn = draw_frame(results, folder)
+        assert ("Hatched" in drawn.caption) == known
+        picture = np.asarray(Image.open(folder / "frame.png").convert("RGB")).astype(int)
+        shown.append(np.abs(picture - (224, 64, 251)).sum(-1) < 120)
+    marked = np.argwhere(shown[0] & ~shown[1])
+    assert len(marked) > 200
+    assert (marked[:, 0] > 0.5 * shown[0].shape[0]).mean() > 0.99
+    assert (marked[:, 1] < 0.5 * shown[0].shape[1]).mean() > 0.99
 
 
 def test_cells_lie_as_in_the_image() -> None:

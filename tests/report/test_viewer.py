@@ -46,6 +46,18 @@ def test_pictures_defects_and_tracks(whole_run: Path) -> None:
     np.testing.assert_allclose(np.array(path["y"]) + shift[:, 1], rows["y"], atol=0.07)
 
 
+def test_what_the_model_does_not_know_is_marked(whole_run: Path) -> None:
+    """Rectangles cover exactly the pixels of the unknown cells."""
+    results = open_results(whole_run)
+    unknown = np.asarray(results.field("domain").maps["domain"][2]) < 0.5
+    shown = np.zeros(np.multiply(unknown.shape, 8), int)
+    for x, y, width, height in frame_viewer(results)["unknown"][2]:
+        rows, cols = (slice(round(v + 0.5), round(v + 0.5 + n)) for v, n in ((y, height), (x, width)))
+        shown[rows, cols] += 1
+    assert 0 < unknown.mean() < 0.2
+    assert np.array_equal(shown, np.kron(unknown, np.ones((8, 8), int)))
+
+
 def test_maps_keep_their_values_and_gaps(whole_run: Path) -> None:
     results = open_results(whole_run)
     view = strain_viewer(results)

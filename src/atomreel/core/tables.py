@@ -45,7 +45,9 @@ SCHEMAS: dict[str, dict[str, Column]] = {
         "intensity": _opt("float64", "fitted height above the background, image units"),
         "intensity_err": _opt("float64", "1σ error of the intensity"),
         "grain": _opt("int64", "grain of the lattice it belongs to, −1 for none"),
-        "domain": _opt("float64", "0…1: how decided the network is about the six nearest maxima"),
+        "domain": _opt(
+            "float64", "probability that the image here looks like columns that the model knows, 0…1"
+        ),
     },
     "bonds": {
         "frame": Column("int64", "frame number"),

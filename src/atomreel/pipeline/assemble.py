@@ -19,6 +19,7 @@ from atomreel.pipeline.quality import quality
 from atomreel.pipeline.source import clean_or_blank
 from atomreel.pipeline.store import head, join_maps, join_table, read_state, table_chunks, write_arrays
 from atomreel.pipeline.survey import Plan
+from atomreel.predict.domain import cell_grid
 from atomreel.prepare.drift import aligned
 
 JOINED = ("atoms", "lattice", "defects", "phases", "drift")
@@ -36,7 +37,9 @@ def assemble(plan: Plan, folder: RunFolder, chunks: int) -> list[str]:
         "origin": [(plan.window - 1) / 2] * 2,
         "step": [plan.step] * 2,
     }
+    first, step = cell_grid(plan.columns.survey.zoom)
     grids = {
+        "domain": {"origin": [first] * 2, "step": [step] * 2},
         "symmetry": window,
         "strain": {"origin": [0.5 * plan.strain_step] * 2, "step": [float(plan.strain_step)] * 2},
     }

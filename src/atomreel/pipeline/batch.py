@@ -24,7 +24,7 @@ from atomreel.pipeline.survey import plan_columns, plan_run
 from atomreel.predict.heights import find_heights
 from atomreel.read.movie import describe, list_datasets, suffix_table
 
-FOUND = ["file", "frame", "y", "x", "y_err", "x_err", "score", "species", "intensity"]
+FOUND = ["file", "frame", "y", "x", "y_err", "x_err", "score", "species", "intensity", "domain"]
 
 
 def run_files(inputs: Sequence[Path], recipe: Recipe, *, out: Path | None = None) -> Path:
@@ -113,15 +113,20 @@ def summarise(path: Path) -> dict[str, Any]:
 def find_in_files(inputs: Sequence[Path], recipe: Recipe, *, out: Path) -> Path:
     """Columns of every frame of every file: one table with the columns of FOUND. Returns its path.
 
-    `frame` is the number of the frame in its file, whichever frames the recipe chooses.
+    `frame` is the number of the frame in its file, whichever frames the recipe chooses. What there is to doubt is an
+    AtomreelWarning, once for each file.
     """
 
     def rows(file: Path) -> list[pd.DataFrame]:
         plan = plan_columns(open_source(file, recipe.input), recipe)
-        return [
-            find_atoms(plan, plan.source.clean(i)[0]).table.assign(frame=number).reindex(columns=FOUND[1:])
-            for i, number in enumerate(plan.source.frames)
-        ]
+        parts, told = [], dict.fromkeys(plan.warnings)
+        for i, number in enumerate(plan.source.frames):
+            found = find_atoms(plan, plan.source.clean(i)[0])
+            parts.append(found.table.assign(frame=number).reindex(columns=FOUND[1:]))
+            told |= dict.fromkeys(found.warnings)
+        for text in told:
+            warnings.warn(f"{plan.source.movie.name}: {text}", AtomreelWarning, stacklevel=2)
+        return parts
 
     return _table_of_files(inputs, rows, out=out, kind="columns")
 

@@ -60,6 +60,7 @@ def analyse_frame(plan: Plan, i: int, data: FloatArray) -> FrameResult:
     symmetry = frame_symmetry(plan, i, data)
     maps = {f"symmetry/{name}": values for name, values in symmetry.maps.items()}
     strain = _strain(plan, judged, fit, data.shape)
+    maps |= {f"domain/{name}": values for name, values in found.known.maps.items()}
     maps |= {f"strain/{name}": values for name, values in strain.maps.items()} if strain is not None else {}
     tables = {
         "atoms": _numbered(atoms.assign(grain=grain), i),

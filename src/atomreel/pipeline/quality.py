@@ -12,8 +12,8 @@ from atomreel.core.image import FloatArray
 from atomreel.interpret.pairs import coverage_gaps, short_pairs
 from atomreel.pipeline.frames import central_part, find_atoms
 from atomreel.pipeline.survey import ColumnPlan, Plan
-
-UNKNOWN = 0.5  # domain value below which a column stands where the model is undecided
+from atomreel.predict.columns import Found
+from atomreel.predict.domain import MANY, MOST, UNKNOWN
 
 
 def quality(plan: Plan, atoms: pd.DataFrame) -> dict[str, dict[str, Any]]:
@@ -23,6 +23,8 @@ def quality(plan: Plan, atoms: pd.DataFrame) -> dict[str, dict[str, Any]]:
     gaps = np.median([coverage_gaps(near, shape=shape)[0] for shape, near in parts])
     outside = float((atoms.domain < UNKNOWN).mean()) if len(atoms) and "domain" in atoms else 0.0
     pairs = short_pairs(atoms)[0] if len(atoms) else 0.0
+    first = plan.columns.source.clean(plan.preview[0])[0]
+    found = find_atoms(plan.columns, first)
     rows = {
         "short_pairs": (pairs, "share of columns closer than 0.6 of the usual distance to another one", 0.02),
         "coverage_gaps": (
@@ -32,16 +34,20 @@ def quality(plan: Plan, atoms: pd.DataFrame) -> dict[str, dict[str, Any]]:
         ),
         "outside_domain_fraction": (
             outside,
-            "share of columns where the network is undecided about its neighbours",
-            0.1,
+            "share of columns where the image looks like nothing that the model knows (domain below 0.5)",
+            MANY,
+        ),
+        "unknown_area_fraction": (
+            float((found.known.maps["domain"] < UNKNOWN).mean()),
+            "share of the first shown frame that looks like nothing that the model knows: vacuum, amorphous, thick",
+            MOST,
         ),
     }
     measures = {
         name: {"value": value, "meaning": meaning, "warn": bool(value > limit)}
         for name, (value, meaning, limit) in rows.items()
     }
-    first = plan.columns.source.clean(plan.preview[0])[0]
-    left = residual_over_noise(plan.columns, first)
+    left = residual_over_noise(found, first)
     if left is not None:
         measures["residual_rms_over_noise"] = {
             "value": left,
@@ -58,9 +64,8 @@ def quality(plan: Plan, atoms: pd.DataFrame) -> dict[str, dict[str, Any]]:
     return measures
 
 
-def residual_over_noise(plan: ColumnPlan, data: FloatArray) -> float | None:
+def residual_over_noise(found: Found, data: FloatArray) -> float | None:
     """rms of (image − model) / σ with σ² = gain·model + constant as the fit measured it; None without a fit."""
-    found = find_atoms(plan, data)
     if found.residual is None or not found.diagnostics.get("gain", 0) >= 0:
         return None
     variance = found.diagnostics.get("gain", 0.0) * (data - found.residual) + found.diagnostics.get(

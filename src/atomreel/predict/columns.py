@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
-from scipy.spatial import cKDTree
 from scipy.special import expit
 
+from atomreel.core.field import Field
 from atomreel.core.image import Image
 from atomreel.core.registry import lookup
 from atomreel.core.tables import check_table
@@ -23,6 +23,7 @@ from atomreel.interpret.segments import find_segments
 from atomreel.interpret.species import assign_species
 from atomreel.nets.columns import ColumnFinder
 from atomreel.predict.backend import choose_backend
+from atomreel.predict.domain import CELL, blank_texture, describe, domain_at, domain_field, doubts
 from atomreel.predict.model import load_model
 from atomreel.predict.survey import Survey, as_frame, survey_columns
 from atomreel.predict.tiles import TILE, map_tiles
@@ -33,7 +34,6 @@ __all__ = ["Found", "Survey", "detect", "find_columns", "survey_columns"]
 BLOCK = 2048  # px: larger images are refined in blocks of this side
 OVERLAP = 8.0  # spacings by which blocks overlap
 FAINTEST = 0.01  # blobs below this probability are no candidates
-NEIGHBOURS = 6  # whose scores tell how well the surroundings are known
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,8 @@ class Found:
     """table: atoms (without `frame`): y, x, y_err, x_err [px], score, intensity, intensity_err, species, domain.
 
     residual: (Y, X) image minus fitted model, or None (not refined, or refined in blocks).
-    diagnostics: numbers about the image. warnings: in words.
+    diagnostics: numbers about the image. warnings: in words. known: the map "domain", the probability that a
+    place shows columns that the model knows.
     """
 
     table: pd.DataFrame
@@ -49,6 +50,7 @@ class Found:
     survey: Survey
     diagnostics: Mapping[str, Any]
     warnings: tuple[str, ...]
+    known: Field
 
 
 def find_columns(
@@ -80,7 +82,7 @@ def find_columns(
     frame = as_frame(image)
     survey = survey or survey_columns(frame, model=model, contrast=contrast, spacing=spacing, backend=backend)
     net, card = load_model(survey.model)
-    position, logit = detect(
+    position, logit, texture = detect(
         frame, cast(ColumnFinder, net), survey=survey, tile=tile, decoder=decoder, backend=backend
     )
     score = calibrated(logit, card.calibration)
@@ -88,8 +90,9 @@ def find_columns(
     keep = score >= least
     table = pd.DataFrame(position[keep], columns=["y", "x"])
     table = table.assign(y_err=np.nan, x_err=np.nan, score=score[keep])
-    table["domain"] = _domain(position, score)[keep]
-    warnings = list(survey.warnings)
+    known = domain_field(texture, position, logit, zoom=survey.zoom)
+    table["domain"] = domain_at(known, position[keep])
+    warnings = [*survey.warnings, *doubts(table["domain"].to_numpy(), known)]
     residual, diagnostics = None, {"columns": len(table), "candidates": len(score), "threshold": least}
     if refine and len(table) and min(frame.shape) >= 4:
         table, residual, more, notes = _refine(frame, table, survey)
@@ -98,7 +101,7 @@ def find_columns(
         table = table[_in_field(table, frame.shape)].reset_index(drop=True)
         species = assign_species(table["intensity"], table["intensity_err"], max_classes=max_species, rng=0)
         table["species"] = species.labels
-    return Found(_checked(table), residual, survey, diagnostics, tuple(dict.fromkeys(warnings)))
+    return Found(_checked(table), residual, survey, diagnostics, tuple(dict.fromkeys(warnings)), known)
 
 
 def _blobs(logits: npt.NDArray[np.float32]) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
@@ -125,12 +128,14 @@ def detect(
     tile: int = TILE,
     decoder: str = "peaks",
     backend: str = "auto",
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float32]]:
-    """All columns of the map: positions (N, 2) [px of the image] and their logits (N,), in reading order."""
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """All columns of the map: positions (N, 2) [px of the image] and their logits (N,), in reading order; and what every
+    cell of the image looks like, see `predict.domain.describe`."""
     decode = lookup("decoder", decoder, DECODERS)
     network = choose_backend(net.columns, backend).network
     positions, logits = [np.zeros((0, 2))], [np.zeros(0, dtype=np.float32)]
     sign = 1.0 if survey.bright else -1.0
+    texture = blank_texture(frame.shape, survey.zoom)
     with torch.no_grad():
         for piece in map_tiles(frame, network, zoom=survey.zoom, sign=sign, tile=tile, margin=2 * APART + 4):
             peaks, height, pixel = decode(piece.values)
@@ -139,18 +144,13 @@ def detect(
             own = (pixel[:, 0] >= y0) & (pixel[:, 0] < y1) & (pixel[:, 1] >= x0) & (pixel[:, 1] < x1)
             positions.append(peaks[own] + (piece.rows[0], piece.cols[0]))
             logits.append(height[own])
+            cells = describe(piece.seen, piece.values)
+            (top, end), (left, right) = ((low // CELL, -(-high // CELL)) for low, high in piece.core)
+            first, side = piece.rows[0] // CELL, piece.cols[0] // CELL
+            texture[:, top:end, left:right] = cells[:, top - first : end - first, left - side : right - side]
     position, logit = from_zoomed(np.concatenate(positions), survey.zoom), np.concatenate(logits)
     order = np.lexsort((position[:, 1], position[:, 0]))
-    return position[order], logit[order]
-
-
-def _domain(position: npt.NDArray[np.float64], score: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """0…1: how decided the network is about the nearest maxima; about a region it does not know, it wavers."""
-    if len(position) <= NEIGHBOURS:
-        return np.ones(len(position))
-    _, near = cKDTree(position).query(position, k=NEIGHBOURS + 1)
-    decided: npt.NDArray[np.float64] = np.abs(2 * score[near] - 1).mean(1)
-    return decided
+    return position[order], logit[order], texture
 
 
 def _refine(

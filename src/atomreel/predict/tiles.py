@@ -19,12 +19,16 @@ TILE = 768  # px: bounds the memory to about half a GiB
 
 @dataclass(frozen=True)
 class Tile:
-    """A piece of the zoomed image: maps of rows and cols [start, stop), of which `core` belongs to this tile alone."""
+    """A piece of the zoomed image: maps of rows and cols [start, stop), of which `core` belongs to this tile alone.
+
+    values: what the network makes of it. seen: the normalised image that it was given.
+    """
 
     rows: tuple[int, int]
     cols: tuple[int, int]
     core: tuple[tuple[int, int], tuple[int, int]]
     values: FloatArray
+    seen: FloatArray
 
 
 def map_tiles(
@@ -60,11 +64,13 @@ def map_tiles(
             ends = [(low, min(high, n)) for (low, high), n in zip(given, shape, strict=True)]
             size = (ends[0][1] - ends[0][0], ends[1][1] - ends[1][0])
             if np.ptp(data) <= 1e-5 * np.abs(data).max():  # beyond rounding in the zoom
-                yield Tile(ends[0], ends[1], core, np.full(size, EMPTY, dtype=np.float32))
+                blank = np.zeros(size, dtype=np.float32)
+                yield Tile(ends[0], ends[1], core, blank + np.float32(EMPTY), blank)
                 continue
             part = _crop(local_normalise(torch.from_numpy(sign * data)[None, None]), seen, read)
-            values = _crop(network(part.contiguous(memory_format=torch.channels_last)), given, seen)[0, 0]
-            yield Tile(ends[0], ends[1], core, values[: size[0], : size[1]].float().numpy())
+            values = network(part.contiguous(memory_format=torch.channels_last))
+            maps = (_crop(m, given, seen)[0, 0, : size[0], : size[1]].float().numpy() for m in (values, part))
+            yield Tile(ends[0], ends[1], core, *maps)
 
 
 def _read(

@@ -20,7 +20,9 @@ from atomreel.report.drawing import (
     picture_axes,
     plain,
 )
-from atomreel.report.results import FieldStack, Results
+from atomreel.report.results import FieldStack, Results, unknown_cells
+
+MARK = "#e040fb"  # of what the model does not know
 
 
 def draw_frame(results: Results, folder: Path) -> Drawing | None:
@@ -30,6 +32,7 @@ def draw_frame(results: Results, folder: Path) -> Drawing | None:
         return None
     number = preview.index[0]
     made, ((ax,),) = _picture(preview.frames[0])
+    marked = _draw_unknown(ax, results)
     atoms = results.table("atoms", columns=["frame", "y", "x", "species"], frames=[number])
     if atoms is not None and len(atoms):
         species = atoms["species"] if "species" in atoms else pd.Series("column", index=atoms.index)
@@ -44,8 +47,27 @@ def draw_frame(results: Results, folder: Path) -> Drawing | None:
     if labels:
         ax.legend(ncols=min(len(labels), 6), loc="upper center", bbox_to_anchor=(0.5, 0.0))
     _frame_scale(ax, preview.frames[0].shape, results)
-    caption = f"Frame {number} with what was found in it."
+    about = " Hatched: the model does not know what it sees there (domain below 0.5)." if marked else ""
+    caption = f"Frame {number} with what was found in it.{about}"
     return finish(made, folder, "frame", title="Example frame", caption=caption)
+
+
+def _draw_unknown(ax: Any, results: Results) -> bool:
+    """Hatches the cells of the first previewed frame where the model is out of its domain. Whether there are any."""
+    cells = unknown_cells(results)
+    assert results.preview is not None
+    if cells is None or not cells[0][0].any():
+        return False
+    unknown, y, x = cells
+    level = unknown[0].astype(float)
+    height, width = results.preview.frames.shape[1:]
+    # an outline half way between two cells; the outermost ones reach to the border
+    y, x = np.r_[-0.5, y, height - 0.5], np.r_[-0.5, x, width - 0.5]
+    ax.contourf(x, y, np.pad(level, 1, "edge"), levels=[0.5, 2], colors="none", hatches=["//"]).set(
+        edgecolor=MARK, linewidth=0
+    )
+    ax.contour(x, y, np.pad(level, 1, "edge"), levels=[0.5], colors=MARK, linewidths=0.8)
+    return True
 
 
 def draw_tracks(results: Results, folder: Path) -> Drawing | None:

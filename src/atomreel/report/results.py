@@ -16,6 +16,7 @@ import pandas as pd
 from atomreel.core.errors import RunError
 from atomreel.core.run import RunFolder
 
+UNKNOWN = 0.5  # domain below which a place is marked
 KNOWN_TABLES = ("atoms", "lattice", "phases", "defects", "tracks", "events", "drift")
 
 
@@ -196,6 +197,23 @@ class Results:
             return zarr.open_group(folder, mode="r")
         except Exception as error:  # zarr raises many kinds for a damaged store
             raise RunError(f"{folder}: damaged ({error}); run 'atomreel run' again") from error
+
+
+def unknown_cells(
+    results: Results,
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64], npt.NDArray[np.float64]] | None:
+    """Where the model does not know what it sees, in the previewed frames (K, Gy, Gx), and the centres of the cells,
+    (Gy,) and (Gx,) in preview px; None where the Run has no such map."""
+    field, preview = results.field("domain"), results.preview
+    if field is None or preview is None or "domain" not in field.maps:
+        return None
+    rows = [field.frames.index(number) for number in preview.index]
+    unknown = np.stack([np.asarray(field.maps["domain"][row]) < UNKNOWN for row in rows])
+    y, x = (
+        (first + step * np.arange(n) + 0.5) / preview.scale - 0.5
+        for first, step, n in zip(field.origin, field.step, unknown.shape[1:], strict=True)
+    )
+    return unknown, y, x
 
 
 def open_results(run: Path | str) -> Results:

@@ -13,7 +13,7 @@ import pandas as pd
 
 from atomreel.report.drawing import BRIGHT, CLASS_COLOURS, scale_length
 from atomreel.report.pictures import unit_of, without_drift
-from atomreel.report.results import FieldStack, Results
+from atomreel.report.results import FieldStack, Results, unknown_cells
 
 IMAGE_BYTES = 7_000_000  # of all frames together, before base64
 MOST_ATOMS = 10_000  # drawn in one frame; more cannot be told apart at 640 px
@@ -65,6 +65,7 @@ def frame_viewer(results: Results) -> dict[str, Any] | None:
         "atoms_left_out": left_out,
         "kinds": kinds,
         "defects": defects,
+        "unknown": _unknown(results),
         "tracks": _tracks(results, drift),
     }
 
@@ -187,6 +188,27 @@ def _defects(results: Results) -> tuple[list[dict[str, Any]], list[list[list[flo
         rows[int(item.frame)].append([round(x, 1), round(y, 1), number[str(item.kind)], round(item.score, 2)])
     kinds = [{"name": kind, "count": int(count)} for kind, count in counts.items()]
     return kinds, [rows[frame] for frame in preview.index]
+
+
+def _unknown(results: Results) -> list[list[list[float]]]:
+    """Per frame the rectangles x, y, width, height [preview px] in which the model does not know what it sees: runs of
+    cells in a row."""
+    cells = unknown_cells(results)
+    if cells is None:
+        return []
+    found, y, x = cells
+    dy, dx = (float(v[1] - v[0]) if len(v) > 1 else 2 * (float(v[0]) + 0.5) for v in (y, x))
+    frames = []
+    for frame in found:
+        edges = np.diff(np.pad(frame, ((0, 0), (1, 1))).astype(np.int8), axis=1)
+        start, stop = (np.argwhere(edges == sign) for sign in (1, -1))
+        frames.append(
+            [
+                [round(float(v), 1) for v in (x[first] - dx / 2, y[row] - dy / 2, (last - first) * dx, dy)]
+                for (row, first), (_, last) in zip(start, stop, strict=True)
+            ]
+        )
+    return frames
 
 
 def _tracks(results: Results, drift: pd.DataFrame | None) -> list[dict[str, Any]]:

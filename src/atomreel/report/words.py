@@ -51,7 +51,8 @@ class Check:
 CHECKS = {
     "short_pairs": ("Pairs that are too close", "%"),
     "coverage_gaps": ("Places where a column is missing", "%"),
-    "outside_domain_fraction": ("Columns among maxima that the network is undecided about", "%"),
+    "outside_domain_fraction": ("Columns where the model does not know what it sees", "%"),
+    "unknown_area_fraction": ("Part of the image that the model does not know", "%"),
     "residual_rms_over_noise": ("What the fit leaves over, in units of the noise", ""),
     "half_dose_agreement": ("Two halves of the dose: scatter over claimed error", ""),
     "half_dose_agreement_px": ("Agreement of two halves of the dose", "px"),

@@ -39,7 +39,7 @@
     const shown = { frame: 0, zoom: 1, x: view.width / 2, y: view.height / 2, cursor: null };
     const images = new Map();
     const unpacked = new Map();
-    const show = Object.fromEntries(["atoms", "defects", "tracks"].map((name) => [name, get(`show-${name}`)]));
+    const show = Object.fromEntries(["atoms", "defects", "tracks", "unknown"].map((name) => [name, get(`show-${name}`)]).filter(([, box]) => box));
     const colourBy = get("colour-by");
     const pixel = (v, digits) => ((v + 0.5) * view.scale - 0.5).toFixed(digits); // of the movie
 
@@ -106,6 +106,7 @@
       if (picture.complete && picture.naturalWidth) {
         context.drawImage(picture, at.x(-0.5), at.y(-0.5), view.width * at.factor, view.height * at.factor);
       }
+      if (show.unknown?.checked) drawUnknown(at);
       if (show.atoms.checked) drawAtoms(at, dot);
       if (show.tracks.checked) drawTracks(at, dot);
       if (show.defects.checked) drawDefects(at, dot);
@@ -128,6 +129,13 @@
         context.arc(at.x(x[i]), at.y(y[i]), radius, 0, 2 * Math.PI);
         if (open) { context.strokeStyle = colour; context.stroke(); }
         else { context.fillStyle = colour; context.fill(); }
+      }
+    }
+
+    function drawUnknown(at) {
+      context.fillStyle = "#d500f944";
+      for (const [x, y, width, height] of view.unknown[shown.frame]) {
+        context.fillRect(at.x(x), at.y(y), width * at.factor, height * at.factor);
       }
     }
 
