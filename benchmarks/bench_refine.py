@@ -1,23 +1,32 @@
-"""Time of refine_columns on 512² frames: python benchmarks/bench_refine.py. CPU seconds of one thread, best of five."""
+"""Milliseconds per stage from a 512² frame to its table of columns with errors.
+
+    python benchmarks/bench_refine.py [--threads 1 2] [--images FRAME.tif …] [--repeat 7]
+
+Wall time, best of several, in a process of its own for each number of threads. Stages: the survey, which a movie needs
+once; the network with its maxima; the joint fit; the species; the rest of `find_columns`. `frame` is what a frame of a
+movie costs, all but the survey; `cpu` the processor time of that. Without --images: simulated lattices.
+"""
 
 from __future__ import annotations
 
+import argparse
 import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
-for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ.setdefault(name, "1")
-
-import time  # noqa: E402
-
-import numpy as np  # noqa: E402
-
-from atomreel.interpret.refine import refine_columns  # noqa: E402  (after the thread count)
+import numpy as np
 
 SIZE = 512
+LATTICES = ((14.5, 2.3), (10.1, 2.0), (14.5, 4.6))  # spacing and σ of the peaks [px]
+STAGES = ("survey", "network", "fit", "species", "rest", "frame", "cpu")
 
 
-def frame(spacing: float, sigma: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """A hexagonal lattice of Gaussians, 30 counts high on 5, and its positions."""
+def lattice(spacing: float, sigma: float, rng: np.random.Generator) -> np.ndarray:
+    """A hexagonal lattice of Gaussians, 30 counts high on 5."""
     rows = np.arange(0, SIZE, spacing * np.sqrt(3) / 2)
     points = np.concatenate(
         [
@@ -29,25 +38,76 @@ def frame(spacing: float, sigma: float, rng: np.random.Generator) -> tuple[np.nd
     pixel = np.arange(SIZE)
     gy = np.exp(-((pixel - points[:, :1]) ** 2) / (2 * sigma**2))
     gx = np.exp(-((pixel - points[:, 1:]) ** 2) / (2 * sigma**2))
-    return rng.poisson(5 + 30 * gy.T @ gx), points
+    return rng.poisson(5 + 30 * gy.T @ gx).astype(np.float32)
+
+
+def frames(files: list[Path]) -> Iterator[tuple[str, np.ndarray]]:
+    if not files:
+        rng = np.random.default_rng(0)
+        for spacing, sigma in LATTICES:
+            yield f"{spacing} px, σ {sigma}", lattice(spacing, sigma, rng)
+    for file in files:
+        import tifffile
+
+        image = np.load(file) if file.suffix == ".npy" else tifffile.imread(file)
+        yield file.stem, np.squeeze(image)
+
+
+def best(work: Callable[[], Any], repeat: int) -> tuple[float, float, Any]:
+    """Least wall and processor time in ms, and what `work` gives."""
+    spent, result = [], work()
+    for _ in range(repeat):
+        wall, cpu = time.perf_counter(), time.process_time()
+        result = work()
+        spent.append((1e3 * (time.perf_counter() - wall), 1e3 * (time.process_time() - cpu)))
+    least = np.array(spent).min(0)
+    return float(least[0]), float(least[1]), result
+
+
+def stages(image: np.ndarray, repeat: int) -> tuple[int, dict[str, float]]:
+    """Columns found, and milliseconds of each stage."""
+    from atomreel.interpret.refine import refine_columns
+    from atomreel.interpret.species import assign_species
+    from atomreel.predict.columns import find_columns, survey_columns
+
+    spent: dict[str, float] = {}
+    spent["survey"], _, survey = best(lambda: survey_columns(image), repeat)
+    spent["network"], _, plain = best(lambda: find_columns(image, survey=survey, refine=False), repeat)
+    start = plain.table[["y", "x"]].to_numpy()
+    spent["fit"], _, refined = best(lambda: refine_columns(image, start, bright=survey.bright), repeat)
+    table = refined.table
+    spent["species"], _, _ = best(lambda: assign_species(table.intensity, table.intensity_err), repeat)
+    spent["frame"], spent["cpu"], found = best(lambda: find_columns(image, survey=survey), repeat)
+    spent["rest"] = spent["frame"] - spent["network"] - spent["fit"] - spent["species"]
+    return len(found.table), spent
+
+
+def measure(files: list[Path], repeat: int) -> None:
+    import torch
+
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    for name, image in frames(files):
+        count, spent = stages(image, repeat)
+        values = " ".join(f"{spent[stage]:8.1f}" for stage in STAGES)
+        print(f"{os.environ['OMP_NUM_THREADS']:>7s} {count:8d} {values}  {name}", flush=True)
 
 
 def main() -> None:
-    rng = np.random.default_rng(0)
-    print("columns  sigma px  learn ms  held shape ms")
-    for spacing, sigma in ((14.5, 2.3), (10.1, 2.0), (14.5, 4.6)):
-        image, points = frame(spacing, sigma, rng)
-        start = points + rng.normal(0, 0.08 * spacing, points.shape)
-        shape = refine_columns(image, start).shape
-        times = []
-        for given in (None, shape):
-            spent = []
-            for _ in range(5):
-                before = time.process_time()
-                refine_columns(image, start, shape=given)
-                spent.append(time.process_time() - before)
-            times.append(1000 * min(spent))
-        print(f"{len(points):7d}  {sigma:8.1f}  {times[0]:8.0f}  {times[1]:13.0f}")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--images", type=Path, nargs="+", default=[])
+    parser.add_argument("--repeat", type=int, default=7)
+    parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
+    chosen = parser.parse_args()
+    if chosen.here:
+        measure(chosen.images, chosen.repeat)
+        return
+    print("threads  columns " + " ".join(f"{stage:>8s}" for stage in STAGES), flush=True)
+    same = [sys.executable, __file__, "--here", "--repeat", str(chosen.repeat)]
+    same += ["--images", *map(str, chosen.images)] if chosen.images else []
+    for count in chosen.threads:
+        names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+        subprocess.run(same, check=True, env=os.environ | dict.fromkeys(names, str(count)))
 
 
 if __name__ == "__main__":

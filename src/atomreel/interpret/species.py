@@ -255,7 +255,7 @@ def _maximise(runs: _Runs, cells: _Cells, *, steps: int) -> tuple[_Runs, Floats]
         part = np.exp(log - top)
         total = part.sum(1, keepdims=True)
         part /= total
-        now = (np.log(total) + top)[:, 0] @ cells.count - 0.5 * np.log(2 * np.pi) * number
+        now = np.vecdot((np.log(total) + top)[:, 0], cells.count) - 0.5 * np.log(2 * np.pi) * number
         if step == steps or (now - before < TOLERANCE * number).all():
             break
         before = now
@@ -268,5 +268,5 @@ def _maximise(runs: _Runs, cells: _Cells, *, steps: int) -> tuple[_Runs, Floats]
         means = runs.means + shift
         floor = LEAST_SPREAD * np.maximum(np.abs(means), 1e-12)
         runs = _Runs(weight / weight.sum(1, keepdims=True), means, np.maximum(latent, floor**2))
-    entropy = -(part * np.log(np.maximum(part, 1e-300))).sum(1) @ cells.count
+    entropy = -np.vecdot((part * np.log(np.maximum(part, 1e-300))).sum(1), cells.count)
     return runs, -2 * now + (3 * part.shape[1] - 1) * np.log(number) + 2 * entropy
