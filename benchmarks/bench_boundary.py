@@ -29,7 +29,7 @@ HOLE = (
     125.0,
     135.0,
 )  # px: rows and columns of the upper left corner that the hole and its rim take up, by eye
-BAND = 3.0  # bond lengths on either side of the line that count as the boundary
+BAND = 4.0  # bond lengths on either side of the line that count as the boundary
 BORDER = 1.5  # bond lengths from the edge of the image within which columns are cut off
 SCORES = (0.0, 0.6, 0.8, 0.95)  # least scores of the columns of which rings are made
 DRAWS = 10  # of all positions from their errors

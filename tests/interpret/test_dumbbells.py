@@ -93,6 +93,22 @@ def test_the_mean_separation_is_not_biased_by_noise_across() -> None:
     assert abs(np.mean(mean) - INTRA) < 0.35 * abs(np.mean(raw) - INTRA)
 
 
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.1])
+def test_what_all_ends_share_does_not_average_out(share: float, rng: np.random.Generator) -> None:
+    """Separations stretched in common, by as much as is claimed: the mean is off by more than its own error says."""
+    z = []
+    for _ in range(60):
+        ends = silicon(size=260.0)
+        middle = ends.mean(1, keepdims=True)
+        ends = middle + (ends - middle) * (1 + share * rng.normal())
+        got = find_dumbbells(table(ends, 0.2, rng), (PIXEL, PIXEL)).table
+        stats = dumbbell_statistics(got, systematic=share).iloc[0]
+        assert stats["separation_A_total"] >= stats["separation_A_err"]
+        z.append((stats["separation_A"] - INTRA) / stats["separation_A_total"])
+    assert np.mean(np.abs(z) < 1) == pytest.approx(0.683, abs=0.17)
+    assert np.mean(np.abs(z) < 2) == pytest.approx(0.954, abs=0.09)
+
+
 @pytest.mark.parametrize("angle", [-150.0, 20.0, 180.0])
 def test_ends_that_differ_give_a_direction(angle: float, rng: np.random.Generator) -> None:
     ends = silicon(angle=angle)
@@ -192,3 +208,5 @@ def test_few_atoms_and_bad_input() -> None:
         find_dumbbells(atoms, directed=True)
     with pytest.raises(InputError, match="missing"):
         dumbbell_statistics(atoms)
+    with pytest.raises(InputError, match="systematic"):
+        dumbbell_statistics(find_dumbbells(atoms).table, systematic=-0.1)
