@@ -43,6 +43,9 @@ class Columns(Section):
     contrast: Literal["auto", "bright", "dark"] = Field("auto", description="how columns look")
     spacing_px: Positive | None = Field(None, description="nearest-neighbour distance, if known [px]")
     threshold: float | None = Field(None, gt=0, lt=1, description="least score; the model's own if unset")
+    precision: float | None = Field(
+        None, gt=0, lt=1, description="share of the columns that shall be real, instead of a threshold"
+    )
     decoder: Literal["peaks", "log", "watershed"] = Field(
         "peaks", description="centres by maxima of the map, Laplacian of Gaussian or watershed"
     )

@@ -153,6 +153,7 @@ def find_atoms(plan: ColumnPlan, data: FloatArray) -> Found:
         data,
         survey=plan.survey,
         threshold=options.threshold,
+        precision=options.precision,
         refine=options.refine,
         max_species=1,
         decoder=options.decoder,

@@ -102,6 +102,7 @@ def plan_columns(source: Source, recipe: Recipe) -> ColumnPlan:
             image.data,
             survey=survey,
             threshold=options.threshold,
+            precision=options.precision,
             refine=options.refine,
             max_species=1,
             decoder=options.decoder,

@@ -13,6 +13,8 @@ import pandas as pd
 import torch
 from scipy.special import expit
 
+from atomreel.core.card import Card
+from atomreel.core.errors import InputError
 from atomreel.core.field import Field
 from atomreel.core.image import Image
 from atomreel.core.registry import lookup
@@ -28,7 +30,8 @@ from atomreel.predict.model import load_model
 from atomreel.predict.survey import Survey, as_frame, survey_columns
 from atomreel.predict.tiles import TILE, map_tiles
 from atomreel.prepare.scale import from_zoomed
-from atomreel.tasks.columns import APART, SIGMA, calibrated, find_peaks
+from atomreel.tasks.columns import APART, SIGMA, find_peaks
+from atomreel.tasks.scores import calibrated, least_score
 
 __all__ = ["Found", "Survey", "detect", "find_columns", "survey_columns"]
 BLOCK = 2048  # px: larger images are refined in blocks of this side
@@ -61,6 +64,7 @@ def find_columns(
     contrast: str = "auto",
     spacing: float | None = None,
     threshold: float | None = None,
+    precision: float | None = None,
     refine: bool = True,
     max_species: int = 4,
     tile: int = TILE,
@@ -71,13 +75,15 @@ def find_columns(
 
     survey: from `survey_columns`, so that all frames of a movie are treated alike; otherwise made from this image
     with model, contrast ("auto", "bright", "dark") and spacing [px]. threshold: least score; the model's own
-    operating point by default. refine: joint maximum-likelihood positions with errors; without it the errors
+    operating point by default. precision: instead of it, the share of the columns that shall be real: as many are
+    kept as the scores allow. refine: joint maximum-likelihood positions with errors; without it the errors
     are NaN. max_species: most intensity classes. tile: side of the pieces that the network sees at a time [px].
     decoder: how the network's map becomes positions, "peaks" (its maxima), "log"
     (`interpret.blobs`) or "watershed" (`interpret.segments`).
     backend: what runs the network, see `predict.backend.candidates`.
 
-    A score is the probability that the column is real, calibrated on simulated images. Raises InputError, ModelError.
+    A score is the probability that the column is real, calibrated on simulated images; diagnostics["false_expected"]
+    is how many of the table are not, if the scores are right. Raises InputError, ModelError.
     """
     frame = as_frame(image)
     survey = survey or survey_columns(frame, model=model, contrast=contrast, spacing=spacing, backend=backend)
@@ -85,15 +91,23 @@ def find_columns(
     position, logit, texture = detect(
         frame, cast(ColumnFinder, net), survey=survey, tile=tile, decoder=decoder, backend=backend
     )
-    score = calibrated(logit, card.calibration)
-    least = threshold if threshold is not None else float(card.threshold or 0.5)
+    score = calibrated(position, logit, card.calibration)
+    least = _least(score, threshold, precision, card)
     keep = score >= least
     table = pd.DataFrame(position[keep], columns=["y", "x"])
     table = table.assign(y_err=np.nan, x_err=np.nan, score=score[keep])
     known = domain_field(texture, position, logit, zoom=survey.zoom)
     table["domain"] = domain_at(known, position[keep])
     warnings = [*survey.warnings, *doubts(table["domain"].to_numpy(), known)]
-    residual, diagnostics = None, {"columns": len(table), "candidates": len(score), "threshold": least}
+    residual, diagnostics = (
+        None,
+        {
+            "columns": len(table),
+            "candidates": len(score),
+            "threshold": least,
+            "false_expected": float((1 - score[keep]).sum()),
+        },
+    )
     if refine and len(table) and min(frame.shape) >= 4:
         table, residual, more, notes = _refine(frame, table, survey)
         diagnostics |= more
@@ -102,6 +116,19 @@ def find_columns(
         species = assign_species(table["intensity"], table["intensity_err"], max_classes=max_species, rng=0)
         table["species"] = species.labels
     return Found(_checked(table), residual, survey, diagnostics, tuple(dict.fromkeys(warnings)), known)
+
+
+def _least(
+    score: npt.NDArray[np.float64], threshold: float | None, precision: float | None, card: Card
+) -> float:
+    """The score from which on columns are kept."""
+    if precision is None:
+        return threshold if threshold is not None else float(card.threshold or 0.5)
+    if threshold is not None or not 0 < precision < 1:
+        raise InputError(
+            f"precision {precision:g}, threshold {threshold}: give one of them, a precision between 0 and 1"
+        )
+    return least_score(score, precision)
 
 
 def _blobs(logits: npt.NDArray[np.float32]) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:

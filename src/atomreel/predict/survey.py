@@ -21,7 +21,8 @@ from atomreel.nets.columns import STRIDE, ColumnFinder, local_normalise
 from atomreel.predict.backend import Network, choose_backend
 from atomreel.predict.model import load_model
 from atomreel.prepare.scale import spectral_spacing, zoom_image, zoomed_shape
-from atomreel.tasks.columns import calibrated, find_peaks
+from atomreel.tasks.columns import find_peaks
+from atomreel.tasks.scores import calibrated
 
 FloatArray = npt.NDArray[np.float32]
 Frame = npt.NDArray[np.generic]
@@ -256,7 +257,7 @@ def _read(
         for piece in normal:
             with torch.no_grad():
                 at, logit, _ = find_peaks(network(piece if bright else -piece)[0, 0].float().numpy())
-            score = calibrated(logit, calibration)
+            score = calibrated(at, logit, calibration)
             at, score = at[score > SURE], score[score > SURE]
             mass, count = mass + float((2 * score - 1).sum()), count + len(at)
             if len(at) > 2:

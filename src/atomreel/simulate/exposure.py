@@ -13,6 +13,7 @@ from atomreel.simulate import detector, hrtem
 from atomreel.simulate.scenes import Scene
 from atomreel.simulate.stem import AberratedProbe, Probe, render_stem, wavelength, z_contrast
 from atomreel.simulate.stm import render_stm, scan_artefacts
+from atomreel.simulate.waves import field_wave
 
 Array = npt.NDArray[np.float64]
 Float32 = npt.NDArray[np.float32]
@@ -176,23 +177,18 @@ def _stem_background(
 def expose_hrtem(
     scene: Scene, scope: Scope, rng: np.random.Generator, *, nn: float, size: tuple[int, int]
 ) -> Exposure:
-    """A phase-contrast image of the specimen as a thin phase object, in conditions where most columns show."""
-    import torch
-
+    """A phase-contrast image, in conditions where most columns show."""
     pixel = scene.nearest / nn
-    seen, meta = _drifted(scene, scope, rng, nn, size, 0.05)
+    seen, meta = _drifted(scene, scope, rng, nn, size, 0.0 if scene.particles else 0.05)
     voltage = _voltage(scope, rng)
-    grid, pad = hrtem.padded(size, pixel)
-    inside = np.all((seen > -pad) & (seen < np.array(grid) - pad), axis=1)
-    wave = hrtem.phase_object(*_elements(scene, seen + pad, inside, rng), grid, pixel=pixel, voltage=voltage)
+    wave = field_wave(scene, seen, rng, size=size, pixel=pixel, voltage=voltage)
     index = _truth(scene, seen, size)
     spectrum_q = 1 / (scene.nearest * rng.uniform(0.8, 1.9))
     best = -1.0
     for attempt in range(6):
         aim = spectrum_q if attempt or rng.random() < 0.7 else None
         trial = _random_optics(scope, rng, voltage, q=aim, sharp=attempt > 1)
-        view = hrtem.image_waves(torch.from_numpy(wave)[None], pixel, [trial])[0].numpy()
-        view = view[pad : pad + size[0], pad : pad + size[1]]
+        view = wave.image(trial)
         shown, sign, height = _contrast(view, seen[index], 0.45 * nn)
         if shown > best:
             best, optics, clean, bright, contrast = shown, trial, view, sign, height
@@ -235,22 +231,6 @@ def _prominence(image: Float32, positions: Array, reach: float) -> Array:
     above = np.maximum(here - around.max(1, initial=-np.inf), 0)
     below = np.maximum(around.min(1, initial=np.inf) - here, 0)
     return np.asarray(above - below)
-
-
-def _elements(
-    scene: Scene, seen: Array, inside: npt.NDArray[np.bool_], rng: np.random.Generator
-) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Positions and atom numbers by element; crystals are kept thin enough for a phase object."""
-    thin = 1.0 if scene.layer or scene.form == "particle" else float(rng.integers(1, 5))
-    positions: dict[str, Array] = {}
-    weights: dict[str, Array] = {}
-    kinds = scene.structure.kinds
-    for element in sorted({a for kind in kinds for a in kind.atoms}):
-        count = np.array([kind.atoms.count(element) for kind in kinds], dtype=float)[scene.structure.kind]
-        chosen = inside & (count > 0)
-        positions[element] = seen[chosen]
-        weights[element] = count[chosen] * np.minimum(scene.structure.height[chosen], 8) * thin
-    return positions, weights
 
 
 def _random_optics(

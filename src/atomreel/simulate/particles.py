@@ -24,6 +24,7 @@ Index = npt.NDArray[np.int64]
 Complex = npt.NDArray[np.complex64]
 CONSTANTS = {"Au": 4.078, "Pt": 3.924, "Ag": 4.086, "Cu": 3.615}  # Å (CRC Handbook, room temperature)
 ZONES = {"110": (1, 1, 0), "111": (1, 1, 1), "100": (1, 0, 0)}
+NEAREST = {"110": 0.375**0.5, "111": 6**-0.5, "100": 0.5}  # distance of columns / lattice constant
 OXIDES = {"CeO2": ("Ce", 5.411), "ZrO2": ("Zr", 5.135)}  # fluorite structure: cation, lattice constant [Å]
 BOND = 12  # neighbours of an fcc site
 _NEAR = np.zeros((3, 3, 3), dtype=np.int64)  # nearest neighbours on the grid of half lattice constants

@@ -17,7 +17,7 @@ from atomreel.simulate.exposure import EXPOSERS
 
 Array = npt.NDArray[np.float64]
 Float32 = npt.NDArray[np.float32]
-MODALITIES = {"stem": 0.6, "hrtem": 0.25, "stm": 0.15}
+MODALITIES = {"stem": 0.56, "hrtem": 0.3, "stm": 0.14}
 SCOPE: dict[str, Any] = Scope().to_dict()  # the conditions of random_image without a scope, for cards
 
 

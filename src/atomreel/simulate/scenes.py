@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from atomreel.core.material import Defect, Material, Pattern, load_material
-from atomreel.simulate import structures
+from atomreel.simulate import particles, structures
+from atomreel.simulate.particles import Particle
 from atomreel.simulate.stem import z_contrast
 from atomreel.simulate.structures import Kind, Structure
 
@@ -38,18 +39,22 @@ ELEMENTS = (
     "Pb",
 )
 FAINT = 0.04  # a made-up column below this share of the strongest one's Z^1.7 is no truth
-FORMS = ("bulk", "grains", "holes", "particle", "network", "scattered")
+FORMS = ("bulk", "grains", "holes", "particle", "network", "scattered", "faceted")
+FACETED = 0.15  # share of faceted metal particles among made-up crystals
+TALLEST = 16  # atoms in their highest column
 
 
 @dataclass(frozen=True)
 class Scene:
-    """structure: what is there, beyond the field on all sides. family: its name. form: one of FORMS."""
+    """structure: what is there, beyond the field on all sides. family: its name. form: one of FORMS.
+    particles: where the middle of each lies [Å], if every atom is known and not its columns alone."""
 
     structure: Structure
     family: str
     form: str
     nearest: float
     layer: bool
+    particles: tuple[tuple[Array, Particle], ...] = ()
 
 
 def random_pattern(rng: np.random.Generator) -> Pattern:
@@ -105,6 +110,9 @@ def random_scene(
 
     Positions are relative to the field's first pixel [Å].
     """
+    metal = _metal(material, rng)
+    if metal is not None and rng.random() < (0.6 if material is not None else FACETED):
+        return _faceted(rng, *metal, nn_px=nn_px, size=size)
     pattern = _projected(material) if material is not None else random_pattern(rng)
     layer = material.kind == "layer" if material is not None else bool(rng.random() < 0.5)
     pixel = pattern.nearest / nn_px
@@ -119,8 +127,8 @@ def random_scene(
         "network": 0.5 if carbon else 0.0,
         "scattered": 0.05,
     }
-    p = np.array([odds[form] for form in FORMS])
-    form = str(rng.choice(FORMS, p=p / p.sum()))
+    p = np.array(list(odds.values()))
+    form = str(rng.choice(list(odds), p=p / p.sum()))
     structure = _FORM[form](pattern, box, rng)
     if form != "scattered":
         structure = add_defects(
@@ -137,6 +145,53 @@ def random_scene(
     return Scene(
         structure, material.name if material is not None else "generic", form, pattern.nearest, layer
     )
+
+
+def _metal(material: Material | None, rng: np.random.Generator) -> tuple[str, str] | None:
+    """Element and zone axis where `material` is a metal whose particles can be made atom by atom; any without one."""
+    zones = list(particles.ZONES)
+    if material is None:
+        return str(rng.choice(list(particles.CONSTANTS))), str(rng.choice(zones, p=[0.6, 0.2, 0.2]))
+    elements = {site.species for site in material.sites}
+    zone = "".join(str(abs(i)) for i in sorted(material.zone, key=abs, reverse=True))
+    element = elements.pop() if len(elements) == 1 else ""
+    cubic = np.allclose(material.cell[:3], particles.CONSTANTS.get(element, 0.0), rtol=0.02)
+    return (element, zone) if cubic and len(material.sites) == 4 and zone in zones else None
+
+
+def _faceted(
+    rng: np.random.Generator, element: str, zone: str, *, nn_px: float, size: tuple[int, int]
+) -> Scene:
+    """One to four particles with facets and rough surfaces, each turned at random and nearly along the zone axis."""
+    nearest = particles.NEAREST[zone] * particles.CONSTANTS[element]
+    span = np.array(size) * nearest / nn_px
+    placed: list[tuple[Array, Particle]] = []
+    reach: list[float] = []
+    for _ in range(4):
+        largest = float(np.clip(0.5 * span.min(), 8.0, 30.0))
+        made = particles.random_particle(
+            rng,
+            element=element,
+            zone=zone,
+            tilt=(0.0, 0.0) if rng.random() < 0.4 else (0.0, 1.5),
+            radius=(min(8.0, 0.6 * largest), largest),
+            thickest=TALLEST,
+            support=0.0,
+        )
+        middle, radius = rng.uniform(0.15, 0.85, 2) * span, float(np.hypot(*made.atoms[:, :2].T).max())
+        if all(np.hypot(*(middle - c)) > radius + r + 2 for (c, _), r in zip(placed, reach, strict=True)):
+            placed.append((middle, made))
+            reach.append(radius)
+        if rng.random() < 0.4:
+            break
+    heights = np.concatenate([made.heights for _, made in placed]).astype(float)
+    structure = Structure(
+        np.concatenate([middle + made.columns for middle, made in placed]),
+        np.zeros(len(heights), dtype=np.int64),
+        heights,
+        (Kind(element, (element,)),),
+    )
+    return Scene(structure, element.lower() + zone, "faceted", nearest, False, tuple(placed))
 
 
 def _bulk(pattern: Pattern, box: tuple[float, float, float, float], rng: np.random.Generator) -> Structure:

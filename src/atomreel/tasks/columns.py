@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy import ndimage, optimize
+from scipy import ndimage
 from scipy.spatial import cKDTree
 from torch.nn import functional as F
 
@@ -18,6 +18,7 @@ from atomreel.core.material import Material
 from atomreel.core.scope import Scope, make_scope
 from atomreel.nets.columns import STRIDE
 from atomreel.prepare.scale import to_zoomed, zoom_image, zoomed_shape
+from atomreel.tasks.scores import calibrate, evidence, fit_evidence, summarise, sureness
 from atomreel.tasks.spoil import cut, spoil, turn
 from atomreel.tasks.task import Arrays, Report
 
@@ -27,6 +28,7 @@ SIMULATED = (4.0, 30.0)  # column spacings of the simulated images [px]
 SIGMA = 1.5  # of the Gaussian that marks a column [px]
 APART = 2  # px: two columns are at least this far apart, plus one
 EMPTY = 0.07  # share of training patches that show nothing but noise
+WRONG = 0.12  # share of phase-contrast patches in the wrong contrast, where what is bright is no column
 FINEST = 0.45  # Å: no image shows columns that are nearer to each other
 MATCH = 0.25  # of the spacing: a found column this near to a true one is right
 
@@ -57,7 +59,7 @@ class ColumnTask:
             "first": 160,
             "fresh": 1.0,
             "window": 2000,
-            "examples": 200,
+            "examples": 300,
         }
     )
 
@@ -123,19 +125,25 @@ class ColumnTask:
         return {
             "image": np.clip(image, -6e4, 6e4).astype(np.float16),
             "columns": np.asarray(made.columns, dtype=np.float32).reshape(-1, 2),
-            "facts": np.array([made.nn_px, made.bright, np.nan_to_num(made.dose)], dtype=np.float32),
+            "facts": np.array(
+                [made.nn_px, made.bright, np.nan_to_num(made.dose), made.modality == "hrtem"],
+                dtype=np.float32,
+            ),
         }
 
     def encode(self, example: Arrays, rng: np.random.Generator) -> Arrays:
         """patch and its heat map."""
         image, columns = turn(example["image"].astype(np.float32), example["columns"], rng)
         image = spoil(image, rng)
-        spacing, bright = float(example["facts"][0]), bool(example["facts"][1])
+        spacing, bright, _, phase = (float(v) for v in example["facts"])
+        wrong = bool(phase) and rng.random() < WRONG
         patch, zoom, corner = cut(
-            image if bright else -image, self.patch, rng, spacing=spacing, wanted=SPACING
+            image if bool(bright) != wrong else -image, self.patch, rng, spacing=spacing, wanted=SPACING
         )
         heat = draw_heat(to_zoomed(columns.astype(float), zoom) - corner, patch.shape)
-        if rng.random() < EMPTY:
+        if wrong:
+            heat = np.zeros_like(heat)
+        elif rng.random() < EMPTY:
             patch, heat = disorder(patch, rng), np.zeros_like(heat)
         return {"patch": patch[None], "heat": heat[None]}
 
@@ -157,20 +165,29 @@ class ColumnTask:
         return (255 * torch.cat(rows, 0)).to(torch.uint8).cpu().numpy()
 
     def score(self, net: torch.nn.Module, *, seed: int, examples: int) -> Report:
-        """Whole fresh images at a scale that is off by as much as a survey may be; half calibrate, half are scored."""
+        """Whole fresh images at a scale that is off by as much as a survey may be, a few with nothing in them; half
+        calibrate, half are scored."""
         found = [self._test(net, np.random.default_rng([seed, i])) for i in range(examples)]
         half = len(found) // 2
+        weights = fit_evidence(found[:half])
+        found = [f | {"logit": evidence(f["logit"], f["sure"], weights)} for f in found]
         calibration = calibrate(found[:half])
         return Report(
             scores=summarise(found[half:], calibration),
             threshold=calibration["threshold"],
-            calibration={"logit": calibration["logit"], "score": calibration["score"]},
+            calibration={
+                "weights": weights,
+                "evidence": calibration["logit"],
+                "score": calibration["score"],
+            },
         )
 
     def _test(self, net: torch.nn.Module, rng: np.random.Generator) -> dict[str, Any]:
         example = self.sample(rng)
         image, columns = example["image"].astype(np.float32), example["columns"].astype(float)
-        spacing, bright, dose = (float(v) for v in example["facts"])
+        if rng.random() < EMPTY:
+            image, columns = disorder(image, rng), columns[:0]
+        spacing, bright, dose, _ = (float(v) for v in example["facts"])
         zoom = float(np.exp(rng.uniform(np.log(6.0), np.log(12.0)))) / spacing
         zoomed = pad_to_stride(zoom_image(image if bright else -image, zoom))
         with torch.no_grad():
@@ -181,6 +198,7 @@ class ColumnTask:
         keep = right >= 0
         return {
             "logit": height[keep],
+            "sure": sureness(peaks, height)[keep],
             "right": right[keep] > 0,
             "missed": missed,
             "dose": dose,
@@ -192,20 +210,27 @@ def _axis(material: Material) -> str:
 
 
 def disorder(patch: FloatArray, rng: np.random.Generator) -> FloatArray:
-    """The same grey values without any order: sharp, grainy, or with one typical distance, as amorphous matter has.
+    """The same grey values without any order: sharp, grainy, with one typical distance, as amorphous matter has, or
+    rough at every scale, as photographs are.
 
     Here is nothing to be found, however much it looks like columns."""
     noise = rng.permutation(patch.ravel()).reshape(patch.shape)
-    grain = float(rng.choice([0.0, rng.uniform(0.4, 3.0)]))
-    if grain == 0:
+    kind = str(rng.choice(["sharp", "grainy", "rough"], p=[0.4, 0.4, 0.2]))
+    if kind == "sharp":
         return noise
-    smooth = ndimage.gaussian_filter(noise, grain)
-    if rng.random() < 0.5:
-        smooth = smooth - ndimage.gaussian_filter(noise, grain * float(rng.uniform(1.3, 3.0)))
-    smooth = smooth / max(float(smooth.std()), 1e-6)
-    return smooth + float(rng.choice([0.0, rng.uniform(0.1, 1.0)])) * rng.permutation(noise.ravel()).reshape(
-        noise.shape
-    )
+    if kind == "rough":
+        ny, nx = patch.shape
+        q = np.hypot(np.fft.fftfreq(ny)[:, None], np.fft.rfftfreq(nx))
+        power = np.maximum(q, 1 / ny) ** -rng.uniform(0.5, 2.5)
+        smooth = np.fft.irfft2(np.fft.rfft2(noise) * power, s=patch.shape).astype(np.float32)
+    else:
+        grain = float(rng.uniform(0.4, 3.0))
+        smooth = ndimage.gaussian_filter(noise, grain)
+        if rng.random() < 0.5:
+            smooth = smooth - ndimage.gaussian_filter(noise, grain * float(rng.uniform(1.3, 3.0)))
+    more = float(rng.choice([0.0, rng.uniform(0.1, 1.0)]))
+    shuffled = rng.permutation(noise.ravel()).reshape(noise.shape)
+    return np.asarray(smooth / max(float(smooth.std()), 1e-6) + more * shuffled, dtype=np.float32)
 
 
 def draw_heat(columns: npt.NDArray[np.float64], shape: tuple[int, int]) -> FloatArray:
@@ -278,69 +303,6 @@ def match(
                 right[i], taken[index[i, j]] = 1, True
     right[(~inside[1]) & (right == 0)] = -1
     return right, int((inside[0] & ~taken).sum())
-
-
-def calibrate(found: list[dict[str, Any]]) -> dict[str, Any]:
-    """Logit → probability that the column is right, monotone; and the score, 0.3 to 0.8, with the best pooled F1."""
-    logit = np.concatenate([f["logit"] for f in found])
-    right = np.concatenate([f["right"] for f in found]).astype(float)
-    missed = sum(f["missed"] for f in found)
-    order = np.argsort(logit)
-    bins = [b for b in np.array_split(order, min(40, max(1, len(order) // 25))) if len(b)]
-    centre = np.array([logit[b].mean() for b in bins])
-    rate = np.array([(right[b].sum() + 0.5) / (len(b) + 1) for b in bins])
-    rate = optimize.isotonic_regression(rate, weights=[len(b) for b in bins]).x
-    score = np.interp(logit, centre, rate)
-    down = np.argsort(-score)
-    hits = np.cumsum(right[down])
-    f1 = 2 * hits / (np.arange(1, len(down) + 1) + hits[-1] + missed) if len(down) else np.zeros(1)
-    best = float(score[down][int(np.argmax(f1))]) if len(down) else 0.5
-    return {
-        "logit": [round(float(v), 3) for v in centre],
-        "score": [round(float(v), 4) for v in rate],
-        "threshold": round(float(np.clip(best, 0.3, 0.8)), 3),
-    }
-
-
-def calibrated(logit: npt.NDArray[np.floating], table: Mapping[str, Any]) -> npt.NDArray[np.float64]:
-    """Probability that a maximum of this logit is a column, by the monotone table of `calibrate`."""
-    if not table:
-        return 1 / (1 + np.exp(-logit.astype(np.float64)))
-    return np.interp(logit, table["logit"], table["score"])
-
-
-def summarise(found: list[dict[str, Any]], calibration: Mapping[str, Any]) -> dict[str, Any]:
-    """Precision, recall and F1 pooled and by dose, and how far the score is from being a probability."""
-    doses = np.array([f["dose"] for f in found])
-    groups = {"all": np.ones(len(found), bool), "no dose": doses <= 0}
-    for low in (1, 100, 1000, 10_000):
-        groups[f"dose {low} to {10 * low if low > 1 else 100}"] = (doses >= low) & (
-            doses < (10 * low if low > 1 else 100)
-        )
-    scores: dict[str, Any] = {}
-    for name, chosen in groups.items():
-        part = [f for f, c in zip(found, chosen, strict=True) if c]
-        if part:
-            scores[name] = _rates(part, calibration)
-    return {**scores.pop("all"), "by_dose": scores}
-
-
-def _rates(found: list[dict[str, Any]], calibration: Mapping[str, Any]) -> dict[str, Any]:
-    logit = np.concatenate([f["logit"] for f in found])
-    right = np.concatenate([f["right"] for f in found])
-    score = calibrated(logit, calibration)
-    called = score >= calibration["threshold"]
-    hits, total = int((called & right).sum()), int(right.sum()) + sum(f["missed"] for f in found)
-    bins = np.minimum((score * 10).astype(int), 9)
-    gaps = [abs(score[bins == b].sum() - right[bins == b].sum()) for b in range(10)]
-    return {
-        "images": len(found),
-        "columns": total,
-        "precision": round(hits / max(1, int(called.sum())), 4),
-        "recall": round(hits / max(1, total), 4),
-        "f1": round(2 * hits / max(1, int(called.sum()) + total), 4),
-        "calibration_error": round(float(sum(gaps) / max(1, len(score))), 4),
-    }
 
 
 TASK = ColumnTask()
