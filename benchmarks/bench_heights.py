@@ -21,6 +21,7 @@ from atomreel.predict.heights import find_heights
 from atomreel.simulate.hrtem import Optics
 from atomreel.simulate.particles import coarser, exit_wave, random_particle
 from atomreel.simulate.series import FOCUS, Shot, record
+from atomreel.tasks.heights import THERMAL
 
 HERE = Path(__file__).parent
 DOSES = (300.0, 1000.0, 3000.0, 10_000.0, 30_000.0)  # e/Å², three images together
@@ -51,7 +52,7 @@ def one(rng: np.random.Generator, model: str, *, tilt: tuple[float, float], dose
     particle = random_particle(rng, tilt=tilt, radius=(8, 13), thickest=8, support=0.0)
     side = 2 * int(SIDE / 2 / shot.pixel)
     wave = exit_wave(
-        particle, side=FINE, pixel=side * shot.pixel / FINE, thermal=float(rng.uniform(0.04, 0.09))
+        particle, side=FINE, pixel=side * shot.pixel / FINE, thermal=float(rng.uniform(*THERMAL))
     )
     wave = coarser(wave, side)
     found = find_heights(record(wave, shot, rng), pixel=shot.pixel, dose=shot.dose, model=model)

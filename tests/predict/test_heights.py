@@ -12,12 +12,13 @@ from scipy.spatial import cKDTree
 
 from atomreel.core.card import Card, write_card
 from atomreel.core.errors import InputError, ModelError
+from atomreel.predict import heights
 from atomreel.predict.heights import find_heights
 from atomreel.predict.model import shipped
 from atomreel.simulate.hrtem import Optics
 from atomreel.simulate.particles import exit_wave, random_particle
 from atomreel.simulate.series import FOCUS, Shot, record
-from atomreel.tasks.heights import TASK
+from atomreel.tasks.heights import TASK, read_series
 from atomreel.tasks.task import build_network
 
 COLUMNS = ["y", "x", "y_err", "x_err", "score", "height", "height_p"]
@@ -55,6 +56,22 @@ def test_table_and_probabilities(model, series):
     again = find_heights(4 * series + 30, pixel=0.12, dose=1000.0, model=model, threshold=0.01)
     np.testing.assert_allclose(again.table["y"], found.table["y"], atol=1e-2)
     np.testing.assert_array_equal(series, before)
+
+
+def test_the_level_of_the_vacuum_is_measured_or_given(model, rng, monkeypatch):
+    """20 electrons per pixel, 4 grey values each: 80, by the noise alone; what the user says comes first."""
+    series, levels = 300 + 4.0 * rng.poisson(20.0, (3, 200, 200)), []
+
+    def reader(*args, level, **given):
+        levels.append(level)
+        return read_series(*args, level=level, **given)
+
+    monkeypatch.setattr(heights, "read_series", reader)
+    for told in ({"dose": 20.0 / 0.12**2}, {"dose": 900.0, "vacuum": 77.0}, {}):
+        find_heights(series, pixel=0.12, model=model, threshold=0.01, **told)
+    assert levels == pytest.approx([80.0, 77.0, np.nan], rel=0.05, nan_ok=True)
+    with pytest.raises(InputError, match="above the detector's offset"):
+        find_heights(series, pixel=0.12, model=model, vacuum=0.0)
 
 
 def test_nothing_found_is_an_empty_table(model):

@@ -7,9 +7,12 @@ import pytest
 import torch
 from scipy import ndimage
 
+from atomreel.simulate.series import expose, random_shot
 from atomreel.tasks.heights import (
+    LEVEL_ERR,
     SIDE,
     TASK,
+    TOLD,
     HeightsTask,
     _read_turned,
     _turn,
@@ -17,6 +20,7 @@ from atomreel.tasks.heights import (
     position_errors,
     read_series,
     summarise,
+    told,
 )
 from atomreel.tasks.task import build_network, load_task
 
@@ -58,8 +62,22 @@ def test_encoded_examples_have_fixed_shapes(example, rng):
     made = TASK.encode(example, rng)
     assert made["series"].shape == (3, 112, 112) and made["series"].dtype == np.float32
     assert made["heat"].shape == (1, 112, 112) and made["heights"].shape == (56, 56)
+    assert made["log_dose"].shape == made["level"].shape == ()
     assert made["heights"].max() < TASK.most and made["heat"].max() > 0.9
     assert example["wave"].shape == (2, SIDE, SIDE)
+
+
+def test_the_level_of_the_vacuum_is_told_in_the_units_of_the_images(rng):
+    """The mean of a series is that of its vacuum, since what is scattered is not lost (tilted light aside)."""
+    shot = random_shot(rng)
+    levels = np.array([told(shot, rng, pixel=0.25) for _ in range(500)])
+    known = np.isfinite(levels)
+    assert known[:, 0].mean() == pytest.approx(TOLD, abs=0.06)
+    assert known[known[:, 0], 1].mean() == pytest.approx(TOLD, abs=0.06)
+    wave = np.ones((64, 64), dtype=np.complex64)
+    series = expose(wave, shot, rng, pixel=0.25)
+    error = levels[known[:, 1], 1] / series.mean()
+    assert np.median(error) == pytest.approx(1, abs=0.02) and error.std() == pytest.approx(LEVEL_ERR, rel=0.2)
 
 
 def test_the_loss_falls(example):
@@ -84,7 +102,7 @@ def test_the_loss_falls(example):
 class Mirror(torch.nn.Module):
     """Says that a column is where the first image is bright, and gives the other images as logits of heights."""
 
-    def forward(self, images, log_dose):
+    def forward(self, images, log_dose, level):
         return images[:, :1], torch.nn.functional.avg_pool2d(images[:, 1:], 2)
 
 
@@ -94,7 +112,7 @@ def test_reading_keeps_coordinates(pixel):
     true = np.array([[30.3, 41.8], [70.0, 100.4]])
     y, x = np.mgrid[:141, :150].astype(float)
     image = sum(5 * np.exp(-((y - a) ** 2 + (x - b) ** 2) / 2 / (0.5 / pixel) ** 2) for a, b in true) - 7
-    found = read_series(Mirror(), np.stack([image, y, x]), pixel=pixel, dose=None)
+    found = read_series(Mirror(), np.stack([image, y, x]), pixel=pixel)
     bright = found.logit > -5
     assert found.position[bright] == pytest.approx(true, abs=0.06)
     assert found.heights[bright] == pytest.approx(true, abs=0.3)
@@ -103,13 +121,13 @@ def test_reading_keeps_coordinates(pixel):
 class Lopsided(torch.nn.Module):
     """Answers by the place in what it is given, so that only averaging over all turns makes the answer even."""
 
-    def forward(self, images, log_dose):
+    def forward(self, images, log_dose, level):
         ramp = torch.arange(images.shape[3], dtype=torch.float32).expand(1, 1, *images.shape[2:])
         return ramp, torch.nn.functional.avg_pool2d(ramp, 2)
 
 
 def test_all_eight_turns_are_averaged():
-    heat, heights = _read_turned(Lopsided(), torch.zeros((3, 32, 32)), None)
+    heat, heights = _read_turned(Lopsided(), torch.zeros((3, 32, 32)), torch.zeros((2, 1)))
     np.testing.assert_allclose(heat, np.full((32, 32), 15.5))
     np.testing.assert_allclose(heights, np.full((1, 16, 16), 15.5))
 

@@ -14,10 +14,12 @@ from scipy.special import softmax
 
 from atomreel.core.card import Card
 from atomreel.core.errors import InputError
+from atomreel.interpret.vacuum import SMALLEST, vacuum_level
 from atomreel.nets.heights import HeightReader
 from atomreel.predict.model import load_model
 from atomreel.tasks.heights import Reading, read_series
 
+LEVEL_WITHIN = 0.06  # relative error up to which the measured level of the vacuum is used
 FOCUS_WITHIN = 30.0  # Å: differences of focus that depart more from the trained ones are refused
 
 
@@ -37,6 +39,7 @@ def find_heights(
     pixel: float,
     dose: float | None = None,
     defocus: Sequence[float] | None = None,
+    vacuum: float | None = None,
     model: str | Path = "heights",
     threshold: float | None = None,
 ) -> Heights:
@@ -44,8 +47,10 @@ def find_heights(
 
     pixel: size [Å]. dose: electrons per Å² and image; None where it is not known, at some cost. defocus: of the images
     [Å], underfocus positive, in their order; None: as the model's card says. Only the differences must be right, and
-    the first one to about 30 Å. model: name or folder. threshold: least score; the model's own by default.
-    Brightness and offset of the detector do not matter. Raises InputError, ModelError.
+    the first one to about 30 Å. vacuum: its grey level above the detector's offset, which tells how strong the
+    contrast is; None: measured by the noise where the dose is known (`interpret.vacuum`), else done without.
+    model: name or folder. threshold: least score; the model's own by default. Brightness and offset of the detector do
+    not matter. Raises InputError, ModelError.
 
     J. Madsen et al., Adv. Theory Simul. 1 (2018) 1800037, sections 2 and 4.3.
     """
@@ -54,7 +59,10 @@ def find_heights(
         raise InputError(f"model {card.name} has learned {card.task!r}, not heights; see 'atomreel models'")
     series = _checked(images, pixel, card)
     warnings = _doubts(dose, defocus, card)
-    reading = read_series(cast(HeightReader, net), series, pixel=pixel, dose=dose)
+    level = _level(images, pixel, dose, vacuum, warnings)
+    reading = read_series(
+        cast(HeightReader, net), series, pixel=pixel, dose=np.nan if dose is None else dose, level=level
+    )
     known = card.calibration
     score = np.interp(reading.logit, known["logit"], known["score"])
     keep = score >= (threshold if threshold is not None else float(card.threshold or 0.5))
@@ -64,6 +72,25 @@ def find_heights(
             f"{full} columns have the most atoms that {card.name} tells apart ({len(card.classes)}): they may have more"
         )
     return Heights(_table(reading, keep, score, probability, card, pixel), probability, tuple(warnings))
+
+
+def _level(
+    images: npt.ArrayLike, pixel: float, dose: float | None, vacuum: float | None, warnings: list[str]
+) -> float:
+    """Level of the vacuum as given, or by the noise; NaN, and a word in `warnings`, where that is too uncertain."""
+    if vacuum is not None:
+        if not vacuum > 0:
+            raise InputError(f"vacuum {vacuum:g}: its grey level above the detector's offset, more than 0")
+        return vacuum
+    if dose is None or min(np.shape(images)[1:]) < SMALLEST:
+        return float("nan")
+    level, error = vacuum_level(images, pixel=pixel, dose=dose)
+    if error < LEVEL_WITHIN:
+        return level
+    warnings.append(
+        "the noise does not tell what one electron is worth in grey values, so only ratios of contrast are used"
+    )
+    return float("nan")
 
 
 def _checked(images: npt.ArrayLike, pixel: float, card: Card) -> npt.NDArray[np.float32]:

@@ -16,9 +16,10 @@ from torch.nn import functional as F
 from atomreel.nets.heights import STRIDE, HeightReader
 from atomreel.prepare.scale import from_zoomed, zoom_image
 from atomreel.simulate import particles
-from atomreel.simulate.series import FOCUS, expose, random_shot, record
+from atomreel.simulate.series import FOCUS, Shot, expose, random_shot, record
 from atomreel.tasks.bravais import fit_temperature
-from atomreel.tasks.columns import calibrate, draw_heat, find_peaks, match
+from atomreel.tasks.columns import draw_heat, find_peaks, match
+from atomreel.tasks.scores import calibrate
 from atomreel.tasks.task import Arrays, Report
 
 Array = npt.NDArray[np.float64]
@@ -27,9 +28,10 @@ PIXEL = 0.25  # Å, of the network's input
 SIDE = 192  # px at PIXEL: field of the exit waves
 FINE = 480  # px: exit waves are computed on this grid over the same field
 ZONES = {"110": 0.76, "100": 0.12, "111": 0.12}
-THERMAL = (0.0, 0.1)  # Å, rms displacement per axis
+THERMAL = (0.05, 0.1)  # Å, rms displacement per axis (gold at room temperature: 0.085)
 REACH = 1.3  # px of the coarse map: so near to a column its pixels tell the height
-TOLD = 0.8  # share of examples with a known dose
+TOLD = 0.8  # share of examples with a known dose, and of those with a known level of the vacuum
+LEVEL_ERR = 0.02  # relative error of that level
 EDGE = 1.25  # Å: half a distance of columns
 
 
@@ -46,7 +48,7 @@ class HeightsTask:
     )
     recipe: Mapping[str, Any] = field(
         default_factory=lambda: {
-            "steps": 4000,
+            "steps": 7000,
             "batch": 16,
             "rate": 2e-3,
             "first": 200,
@@ -120,10 +122,11 @@ class HeightsTask:
         )  # not all vacuum
         y, x = np.clip(np.rint(some).astype(int), 0, SIDE - self.patch)
         at = columns[:, :2].astype(float) - (y, x)
-        known = rng.random() < TOLD
+        dose, level = told(shot, rng, pixel=PIXEL)
         return {
             "series": series[:, y : y + self.patch, x : x + self.patch],
-            "log_dose": np.asarray(np.log10(shot.dose) if known else np.nan, dtype=np.float32),
+            "log_dose": np.asarray(np.log10(dose), dtype=np.float32),
+            "level": np.asarray(level, dtype=np.float32),
             "heat": draw_heat(at, (self.patch, self.patch))[None],
             "heights": draw_heights(at, columns[:, 2], self.patch),
         }
@@ -132,7 +135,7 @@ class HeightsTask:
         self, net: torch.nn.Module, batch: dict[str, torch.Tensor]
     ) -> tuple[torch.Tensor, dict[str, float]]:
         """Cross-entropy of the heat map, and of the heights at columns."""
-        heat, heights = net(batch["series"], batch["log_dose"])
+        heat, heights = net(batch["series"], batch["log_dose"], batch["level"])
         where = F.binary_cross_entropy_with_logits(heat.float(), batch["heat"])
         height = F.cross_entropy(heights.float(), batch["heights"], ignore_index=-1)
         return 4 * where + height, {"heat": float(where.detach()), "height": float(height.detach())}
@@ -140,7 +143,7 @@ class HeightsTask:
     def picture(self, net: torch.nn.Module, batch: dict[str, torch.Tensor]) -> npt.NDArray[np.uint8]:
         """Six patches: first and last image, true heights, heights that were read."""
         with torch.no_grad():
-            heat, heights = net(batch["series"][:6], batch["log_dose"][:6])
+            heat, heights = net(batch["series"][:6], batch["log_dose"][:6], batch["level"][:6])
         rows = []
         for k in range(len(heat)):
             shown = [_grey(batch["series"][k, i]) for i in (0, 2)]
@@ -179,7 +182,8 @@ class HeightsTask:
         )
         wave = particles.coarser(wave, side)
         series = record(wave, shot, rng)
-        read = read_series(net, series, pixel=shot.pixel, dose=shot.dose if rng.random() < TOLD else None)
+        dose, level = told(shot, rng, pixel=shot.pixel)
+        read = read_series(net, series, pixel=shot.pixel, dose=dose, level=level)
         true = particle.columns / shot.pixel + side / 2
         near = (
             2 * EDGE
@@ -213,15 +217,26 @@ class Reading:
     heights: FloatArray
 
 
-def read_series(net: HeightReader, series: npt.ArrayLike, *, pixel: float, dose: float | None) -> Reading:
-    """All columns of images (F, Y, X) with pixels of `pixel` [Å]; dose: [e/Å² and image]."""
+def told(shot: Shot, rng: np.random.Generator, *, pixel: float) -> tuple[float, float]:
+    """Dose and level of the vacuum as a user knows them: NaN where not, the level with its error."""
+    dose = shot.dose if rng.random() < TOLD else np.nan
+    known = rng.random() < (TOLD if np.isfinite(dose) else 0.3)
+    error = float(np.exp(rng.normal(0, LEVEL_ERR)))
+    return dose, shot.dose * pixel**2 * error if known else np.nan
+
+
+def read_series(
+    net: HeightReader, series: npt.ArrayLike, *, pixel: float, dose: float = np.nan, level: float = np.nan
+) -> Reading:
+    """All columns of images (F, Y, X) with pixels of `pixel` [Å]. dose: [e/Å² and image]. level: of the vacuum above
+    the detector's offset [units of the images]. NaN: not known."""
     zoom = pixel / PIXEL
     small = np.stack([zoom_image(image, zoom) for image in np.asarray(series)])
     ny, nx = small.shape[1:]
     fill = [(0, -n % STRIDE) for n in (ny, nx)]
     padded = np.pad(small, [(0, 0), *fill], "reflect")
-    told = None if dose is None else float(np.log10(dose))
-    heat, heights = _read_turned(net, torch.from_numpy(padded), told)
+    about = torch.tensor([[np.log10(dose)], [level]], dtype=torch.float32)
+    heat, heights = _read_turned(net, torch.from_numpy(padded), about)
     position, logit, _ = find_peaks(heat[:ny, :nx])
     # the coarse map's pixel j covers pixels 2j and 2j + 1
     at = ((position - 0.5) / 2).T
@@ -234,17 +249,16 @@ def read_series(net: HeightReader, series: npt.ArrayLike, *, pixel: float, dose:
 
 
 def _read_turned(
-    net: HeightReader, series: torch.Tensor, log_dose: float | None
+    net: HeightReader, series: torch.Tensor, about: torch.Tensor
 ) -> tuple[FloatArray, FloatArray]:
     """Heat (Y, X) and heights (K, Y / 2, X / 2), averaged over the eight mirrors and quarter turns of the series."""
-    told = torch.tensor([np.nan if log_dose is None else log_dose], dtype=torch.float32)
     sums: list[torch.Tensor] = []
     with torch.no_grad():
         for quarter in range(4):
             for mirror in (False, True):
                 turned = torch.rot90(series, quarter, (1, 2))
                 turned = turned.flip(2) if mirror else turned
-                maps = [m[0].float() for m in net(turned[None].contiguous(), told)]
+                maps = [m[0].float() for m in net(turned[None].contiguous(), *about)]
                 maps = [torch.rot90(m.flip(2) if mirror else m, -quarter, (1, 2)) for m in maps]
                 sums = [a + b for a, b in zip(sums, maps, strict=True)] if sums else maps
     return (sums[0][0] / 8).numpy(), (sums[1] / 8).numpy()
