@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -16,9 +16,11 @@ from atomreel.core.card import Card
 from atomreel.core.errors import InputError
 from atomreel.interpret.vacuum import SMALLEST, vacuum_level
 from atomreel.nets.heights import HeightReader
+from atomreel.predict.counting import refine_heights
 from atomreel.predict.model import load_model
 from atomreel.tasks.heights import Reading, read_series
 
+LEAST_DOSE = 300.0  # e/Å² and image: below, the network alone is more often right
 LEVEL_WITHIN = 0.06  # relative error up to which the measured level of the vacuum is used
 FOCUS_WITHIN = 30.0  # Å: differences of focus that depart more from the trained ones are refused
 
@@ -42,6 +44,7 @@ def find_heights(
     vacuum: float | None = None,
     model: str | Path = "heights",
     threshold: float | None = None,
+    refine: bool = True,
 ) -> Heights:
     """Columns of a focal series (F, Y, X), registered to about 0.1 Å, and the number of atoms in each.
 
@@ -49,8 +52,9 @@ def find_heights(
     [Å], underfocus positive, in their order; None: as the model's card says. Only the differences must be right, and
     the first one to about 30 Å. vacuum: its grey level above the detector's offset, which tells how strong the
     contrast is; None: measured by the noise where the dose is known (`interpret.vacuum`), else done without.
-    model: name or folder. threshold: least score; the model's own by default. Brightness and offset of the detector do
-    not matter. Raises InputError, ModelError.
+    model: name or folder. threshold: least score; the model's own by default. refine: the network's answer is a start for
+    `counting.refine_heights`, where the dose is high enough and the fit explains the images. Brightness and offset of
+    the detector do not matter. Raises InputError, ModelError.
 
     J. Madsen et al., Adv. Theory Simul. 1 (2018) 1800037, sections 2 and 4.3.
     """
@@ -71,7 +75,40 @@ def find_heights(
         warnings.append(
             f"{full} columns have the most atoms that {card.name} tells apart ({len(card.classes)}): they may have more"
         )
-    return Heights(_table(reading, keep, score, probability, card, pixel), probability, tuple(warnings))
+    read = Heights(_table(reading, keep, score, probability, card, pixel), probability, tuple(warnings))
+    if not refine or len(read.table) == 0 or (dose is not None and dose < LEAST_DOSE):
+        return read
+    return _refined(read, images, card, {"pixel": pixel, "dose": dose or np.nan, "level": level}, defocus)
+
+
+def _refined(
+    read: Heights,
+    images: npt.ArrayLike,
+    card: Card,
+    known: Mapping[str, float],
+    defocus: Sequence[float] | None,
+) -> Heights:
+    """Heights by the fit of the images; as they were, and a word in the warnings, where that fails."""
+    table = read.table
+    found = refine_heights(
+        images,
+        table[["y", "x"]].to_numpy(),
+        table["height"].to_numpy(),
+        pixel=known["pixel"],
+        dose=known["dose"],
+        level=known["level"],
+        element=str(card.scope["element"][0]),
+        voltage=float(card.scope["voltage"][0]),
+        defocus=tuple(defocus if defocus is not None else card.input["defocus_A"]),
+        most=read.probability.shape[1],
+    )
+    if found.trouble:
+        return replace(read, warnings=(*read.warnings, f"heights are the network's alone: {found.trouble}"))
+    there = found.probability.sum(1)
+    probability = found.probability / there[:, None]
+    score = np.where(found.source < 0, there, table["score"].to_numpy()[found.source])
+    columns = (*found.position.T, *found.error.T, score, found.count, probability.max(1))
+    return Heights(pd.DataFrame(dict(zip(table, columns, strict=True))), probability, read.warnings)
 
 
 def _level(
