@@ -19,7 +19,8 @@ Float32 = npt.NDArray[np.float32]
 Index = npt.NDArray[np.int64]
 ROUNDS = 14
 ENOUGH = 2.0  # χ²: a step that gains less is not made
-SETTLED = 0.9  # a round that leaves this share of χ² is near the end: the noise is measured on what is left
+LAST = 6  # rounds with the noise measured anew
+FAR_OFF = 0.25  # atoms per column: whole particles are misjudged together
 FEW = 0.1  # share of the columns that may change before derivatives are computed anew
 STEP = 2.0  # the shared unknowns' first steps are about the widths of their priors / this
 ROUGH = 1.5  # atoms by which neighbouring columns differ, roughly
@@ -103,13 +104,23 @@ def prior_of(problem: Problem, name: str) -> Prior:
 
 
 def fit(problem: Problem, state: State) -> tuple[State, Quadratic]:
-    """Steps until no number of atoms changes; the best state that was met."""
+    """Steps until no number of atoms changes; a far step that did not help at once is followed too."""
     noise = measure_noise(
         problem.recorded, problem.grid, None, model=None, counts=problem.counts, level=problem.level
     )
-    state = _scanned(problem, replace(state, noise=noise))
-    best, damping, measured = _quadratic(problem, state), 1.0, False
-    for turn in range(ROUNDS):
+    state, best, other = _descended(problem, _scanned(problem, replace(state, noise=noise)), ROUNDS)
+    if other is not None:
+        there, found, _ = _descended(problem, other, ROUNDS)
+        if found.cost < best.cost:
+            state, best = there, found
+    state, best, _ = _descended(problem, replace(state, noise=_noise(problem, state.noise, best)), LAST)
+    return state, best
+
+
+def _descended(problem: Problem, state: State, rounds: int) -> tuple[State, Quadratic, State | None]:
+    """The best state that steps lead to, and one with far more or fewer atoms that they proposed."""
+    best, damping, other = _quadratic(problem, state), 1.0, None
+    for turn in range(rounds):
         after, gain = _stepped(problem, state, best, damping=damping)
         changed = np.flatnonzero(after.columns.count != state.columns.count)
         if turn > 2 and gain < ENOUGH and not len(changed):
@@ -118,16 +129,15 @@ def fit(problem: Problem, state: State) -> tuple[State, Quadratic]:
         alike = turn > 2 and len(changed) <= FEW * len(same) and bool(same.all())
         quadratic = _quadratic(problem, after, best if alike else None)
         if quadratic.cost > best.cost:
+            more = after.columns.count.sum() - state.columns.count.sum()
+            if abs(more) > FAR_OFF * np.count_nonzero(state.columns.count):
+                other = after
             if gain < ENOUGH:
                 break
             damping *= 10
             continue
-        settled = quadratic.cost > SETTLED * best.cost
         state, best, damping = after, quadratic, 0.3 * damping
-        if settled and not measured:
-            state = replace(state, noise=_noise(problem, state.noise, best))
-            best, measured = _quadratic(problem, state), True
-    return state, best
+    return state, best, other
 
 
 def _noise(problem: Problem, noise: Noise, quadratic: Quadratic) -> Noise:
