@@ -71,7 +71,7 @@ def test_files(tmp_path):
 
 def test_what_is_stated_is_what_the_microscopes_have():
     """By hand: what the docstring of Scope lists under each of them, and what all of them share."""
-    shared = {"materials", "modality", "nn_px", "drift", "damage"}
+    shared = {"materials", "modality", "nn_px", "drift", "damage", "faceted"}
     stm = set(Scope(modality="stm").stated())
     assert stm == shared | {"noise", "lobe", "jitter"}
     stem, hrtem = set(Scope(modality="stem").stated()), set(Scope(modality="hrtem").stated())

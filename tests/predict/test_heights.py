@@ -13,6 +13,7 @@ from scipy.spatial import cKDTree
 from atomreel.core.card import Card, write_card
 from atomreel.core.errors import InputError, ModelError
 from atomreel.predict import heights
+from atomreel.predict.counting import Refined
 from atomreel.predict.heights import find_heights
 from atomreel.predict.model import shipped
 from atomreel.simulate.hrtem import Optics
@@ -72,6 +73,25 @@ def test_the_level_of_the_vacuum_is_measured_or_given(model, rng, monkeypatch):
     assert levels == pytest.approx([80.0, 77.0, np.nan], rel=0.05, nan_ok=True)
     with pytest.raises(InputError, match="above the detector's offset"):
         find_heights(series, pixel=0.12, model=model, vacuum=0.0)
+
+
+@pytest.mark.parametrize(("moved", "used"), [(1, True), (2, False)])
+def test_a_fit_that_goes_far_from_the_network_is_not_believed(model, series, monkeypatch, moved, used):
+    """One atom more everywhere is what the fit is for; two are a fit gone astray."""
+
+    def fit(series, columns, heights, *, most, **given):
+        count = np.clip(heights + moved, 1, most)
+        n = len(count)
+        return Refined(
+            columns, np.full((n, 2), 0.1), count, np.eye(most)[count - 1], np.arange(n), {}, 1.0, 0.0, ""
+        )
+
+    before = find_heights(series, pixel=0.12, dose=1000.0, model=model, threshold=0.01, refine=False)
+    monkeypatch.setattr(heights, "refine_heights", fit)
+    after = find_heights(series, pixel=0.12, dose=1000.0, model=model, threshold=0.01)
+    wanted = np.clip(before.table["height"] + moved * used, 1, 12)
+    np.testing.assert_array_equal(after.table["height"], wanted)
+    assert any("two atoms or more" in w for w in after.warnings) != used
 
 
 def test_nothing_found_is_an_empty_table(model):

@@ -81,6 +81,8 @@ def test_of_readings_that_are_as_good_the_one_at_its_own_zoom_counts() -> None:
     assert strongest([coarse, fine, poor]) is fine
     assert strongest([coarse, poor]) is coarse
     assert strongest([]) is None
+    unmeasured = Reading(True, TARGET / 10.0, 1.0, 10.0, 100, measured=False)
+    assert strongest([unmeasured, coarse]) is coarse
 
 
 def test_odds_follow_readings_noise_and_lines(rng: np.random.Generator) -> None:

@@ -72,7 +72,7 @@ def test_derivatives_by_atoms_and_positions(tilt):
         return view(grid, exit_wave(grid, other, library, thermal2=THERMAL**2), shared()).coefficients
 
     for i in (0, 3):
-        found = column_changes(grid, columns, library, seen, i)
+        found = column_changes(grid, columns, i, library=library, seen=seen)
         top = 0.5 * (images(i, 1) - images(i, -1))
         bottom = 0.5 * (images(i, 1, -2) - images(i, -1, 2))
         slope = (images(i, y=0.02) - images(i, y=-0.02)) / 0.04
@@ -98,5 +98,5 @@ def test_an_empty_site_gives_one_atom():
     empty = Columns(columns.position, columns.low, count, 2, STEP)
     seen = view(grid, waves[0], shared())
     true = view(grid, waves[1], shared()).coefficients - seen.coefficients
-    found = column_changes(grid, empty, library, seen, 3)
+    found = column_changes(grid, empty, 3, library=library, seen=seen)
     assert found.shape[0] == 1 and np.linalg.norm(found[0] - true) < 0.2 * np.linalg.norm(true)

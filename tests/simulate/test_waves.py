@@ -73,15 +73,17 @@ def test_particles_cut_by_the_edge_and_beyond_it_do_not_disturb():
 def test_gold_becomes_faceted_particles_with_known_atoms():
     gold = load_material("au110")
     made = [
-        random_scene(np.random.default_rng(seed), gold, nn_px=10.0, size=(256, 256)) for seed in range(16)
+        random_scene(np.random.default_rng(seed), gold, nn_px=10.0, size=(256, 256), faceted=0.6)
+        for seed in range(16)
     ]
     faceted = [scene for scene in made if scene.particles]
     assert 4 < len(faceted) < 15
     for scene in faceted:
         assert scene.form == "faceted" and scene.nearest == pytest.approx(gold.project().nearest, rel=1e-3)
         assert scene.structure.height.sum() == sum(len(p.atoms) for _, p in scene.particles)
+    assert not random_scene(np.random.default_rng(0), gold, nn_px=10.0, size=(256, 256)).particles
     gallium = load_material("gaas110")
     assert not any(
-        random_scene(np.random.default_rng(seed), gallium, nn_px=10.0, size=(128, 128)).particles
+        random_scene(np.random.default_rng(seed), gallium, nn_px=10.0, size=(128, 128), faceted=1.0).particles
         for seed in range(12)
     )

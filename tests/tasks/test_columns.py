@@ -31,7 +31,7 @@ def spots(rng: np.random.Generator, side: int, spacing: float) -> tuple[np.ndarr
 @pytest.mark.parametrize("spacing", [6.0, 14.0, 25.0])
 def test_the_heat_map_lies_on_the_columns(spacing: float, rng: np.random.Generator) -> None:
     image, columns = spots(rng, 224, spacing)
-    facts = np.array([spacing, 1, 0, 0], dtype=np.float32)
+    facts = np.array([spacing, 1, 0], dtype=np.float32)
     example = {"image": image.astype(np.float16), "columns": columns, "facts": facts}
     made = next(m for m in (TASK.encode(example, rng) for _ in range(20)) if m["heat"].any())
     assert made["patch"].shape == made["heat"].shape == (1, TASK.patch, TASK.patch)
@@ -40,20 +40,6 @@ def test_the_heat_map_lies_on_the_columns(spacing: float, rng: np.random.Generat
     patch = ndimage.gaussian_filter(made["patch"][0], 1)
     low = ndimage.gaussian_filter(made["patch"][0], 8)
     assert np.mean((patch - low)[16:-16, 16:-16][inner] > 0) > 0.9
-
-
-def test_the_wrong_contrast_of_a_phase_image_shows_no_columns(rng: np.random.Generator) -> None:
-    """Some patches come inverted and with an empty heat map; those of a scanned image never do."""
-    image, columns = spots(rng, 224, 10.0)
-    inverted = {}
-    for phase in (0, 1):
-        facts = np.array([10.0, 1, 100, phase], dtype=np.float32)
-        example = {"image": image.astype(np.float16), "columns": columns, "facts": facts}
-        made = [TASK.encode(example, rng) for _ in range(120)]
-        low, middle, high = np.quantile([m["patch"].ravel() for m in made], [0.001, 0.5, 0.999], axis=1)
-        inverted[phase] = middle - low > 2 * (high - middle)  # spots have a long bright tail
-        assert not any(m["heat"].any() for m, i in zip(made, inverted[phase], strict=True) if i)
-    assert not inverted[0].any() and 3 < inverted[1].sum() < 30
 
 
 def test_peaks_are_found_between_pixels(rng: np.random.Generator) -> None:
@@ -90,7 +76,7 @@ def test_a_report_on_an_untrained_network_says_that_it_is_bad() -> None:
 
 def test_the_loss_has_its_parts(rng: np.random.Generator) -> None:
     image, columns = spots(rng, 192, 10.0)
-    example = {"image": image.astype(np.float16), "columns": columns, "facts": np.float32([10, 1, 0, 0])}
+    example = {"image": image.astype(np.float16), "columns": columns, "facts": np.float32([10, 1, 0])}
     made = [TASK.encode(example, rng) for _ in range(4)]
     batch = {k: torch.from_numpy(np.stack([m[k] for m in made])) for k in made[0]}
     loss, parts = TASK.loss(build_network({"kind": "columns", "width": 8}), batch)

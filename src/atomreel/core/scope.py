@@ -43,7 +43,8 @@ class Scope:
     deflection [Å]; mtf_c1, mtf_c2, mtf_c3 of the camera. Voltage [kV] for both.
     STM: noise as a share of the corrugation; lobe: FWHM as a share of the nearest distance.
     All: drift: sd of shear and stretch by drift during the frame (share of the field); damage: share of images that
-    went through blur, grey-value clipping or JPEG.
+    went through blur, grey-value clipping or JPEG; faceted: share of images of metals (or of made-up crystals, which
+    then are metals) that show particles known atom by atom, in HRTEM by multislice.
     """
 
     materials: tuple[str, ...] = ()
@@ -72,6 +73,7 @@ class Scope:
     lobe: Range = (0.45, 0.95)
     drift: Range = (0.0, 0.025)
     damage: Range = 0.15
+    faceted: Range = 0.0
 
     def __post_init__(self) -> None:
         for f in fields(self):

@@ -189,7 +189,10 @@ def _quadratic(problem: Problem, state: State, known: Quadratic | None = None) -
     left = np.ascontiguousarray(data - seen.coefficients, dtype=np.complex64) * np.float32(weight)
     residual = left.ravel().view(np.float32)
     if known is None:
-        parts = [synthesis.column_changes(grid, columns, library, seen, i) for i in range(len(columns.count))]
+        parts = [
+            synthesis.column_changes(grid, columns, i, library=library, seen=seen)
+            for i in range(len(columns.count))
+        ]
         ends = np.cumsum([len(p) for p in parts])
         slots = [slice(int(end) - len(p), int(end)) for end, p in zip(ends, parts, strict=True)]
         parts.append(_shared_changes(problem, state, wave, seen, library))

@@ -16,11 +16,12 @@ from atomreel.core.card import Card
 from atomreel.core.errors import InputError
 from atomreel.interpret.vacuum import SMALLEST, vacuum_level
 from atomreel.nets.heights import HeightReader
-from atomreel.predict.counting import refine_heights
+from atomreel.predict.counting import Refined, refine_heights
 from atomreel.predict.model import load_model
 from atomreel.tasks.heights import Reading, read_series
 
 LEAST_DOSE = 300.0  # e/Å² and image: below, the network alone is more often right
+FAR = 0.05  # share of columns two atoms or more from the network's answer, which hardly errs so far: a fit gone astray
 LEVEL_WITHIN = 0.06  # relative error up to which the measured level of the vacuum is used
 FOCUS_WITHIN = 30.0  # Å: differences of focus that depart more from the trained ones are refused
 
@@ -102,13 +103,23 @@ def _refined(
         defocus=tuple(defocus if defocus is not None else card.input["defocus_A"]),
         most=read.probability.shape[1],
     )
-    if found.trouble:
-        return replace(read, warnings=(*read.warnings, f"heights are the network's alone: {found.trouble}"))
+    trouble = found.trouble or _astray(found, table["height"].to_numpy())
+    if trouble:
+        return replace(read, warnings=(*read.warnings, f"heights are the network's alone: {trouble}"))
     there = found.probability.sum(1)
     probability = found.probability / there[:, None]
     score = np.where(found.source < 0, there, table["score"].to_numpy()[found.source])
     columns = (*found.position.T, *found.error.T, score, found.count, probability.max(1))
     return Heights(pd.DataFrame(dict(zip(table, columns, strict=True))), probability, read.warnings)
+
+
+def _astray(found: Refined, heights: npt.NDArray[np.int64]) -> str:
+    """What speaks against counts that are far from those of the network, in words."""
+    known = found.source >= 0
+    far = (
+        float(np.mean(np.abs(found.count[known] - heights[found.source[known]]) >= 2)) if known.any() else 1.0
+    )
+    return f"a fit of the images moved {far:.0%} of them by two atoms or more" if far > FAR else ""
 
 
 def _level(

@@ -74,7 +74,7 @@ class Reading:
     """What the network sees at one zoom and contrast.
 
     mass: columns per px² of the image, each counted by how sure the network is of it (2 · score − 1).
-    spacing: median distance of neighbours [px of the image]; of the zoom's own where there are too few columns.
+    spacing: median distance of neighbours [px of the image]; that which suits the zoom where none is `measured`.
     """
 
     bright: bool
@@ -82,6 +82,7 @@ class Reading:
     mass: float
     spacing: float
     columns: int
+    measured: bool = True
 
 
 def survey_columns(
@@ -152,10 +153,10 @@ def read_scales(
 
 
 def strongest(readings: Sequence[Reading]) -> Reading | None:
-    """Of the readings with the greatest mass the one whose zoom suits its spacing best; None if there is none."""
+    """Of the readings with the greatest mass the one whose zoom suits its measured spacing best; None if there is none."""
     most = max((r.mass for r in readings), default=0.0)
     alike = [r for r in readings if r.mass >= ALIKE * most]
-    return min(alike, key=lambda r: abs(np.log(r.zoom * r.spacing / TARGET)), default=None)
+    return min(alike, key=lambda r: (not r.measured, abs(np.log(r.zoom * r.spacing / TARGET))), default=None)
 
 
 def odds(readings: Sequence[Reading], frames: Sequence[Frame]) -> float:
@@ -263,17 +264,21 @@ def _read(
             if len(at) > 2:
                 near.append(cKDTree(at).query(at, k=2)[0][:, 1])
         spacing = _distance(np.concatenate(near))
-        readings.append(Reading(bright, zoom, mass / area, spacing / zoom, count))
+        readings.append(
+            Reading(
+                bright, zoom, mass / area, (spacing or TARGET) / zoom, count, measured=spacing is not None
+            )
+        )
     return readings
 
 
-def _distance(near: npt.NDArray[np.float64]) -> float:
-    """The median distance of neighbours where it is one that the network knows, or that of a lattice; else TARGET."""
+def _distance(near: npt.NDArray[np.float64]) -> float | None:
+    """The median distance of neighbours where it is one that the network knows, or that of a lattice."""
     if len(near) < FEW:
-        return TARGET
+        return None
     low, middle, high = np.quantile(near, (0.25, 0.5, 0.75))
     known = MEASURED[0] < middle < MEASURED[1] or high - low < REGULAR * middle
-    return float(middle) if known else TARGET
+    return float(middle) if known else None
 
 
 def _pieces(frame: Frame, zoom: float) -> Iterator[FloatArray]:

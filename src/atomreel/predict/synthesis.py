@@ -362,7 +362,7 @@ def _coefficients(grid: Grid, intensity: npt.NDArray[np.float32]) -> Complex:
     )
 
 
-def column_changes(grid: Grid, columns: Columns, library: Library, seen: View, i: int) -> Complex:
+def column_changes(grid: Grid, columns: Columns, i: int, *, library: Library, seen: View) -> Complex:
     """(4, F, R) derivatives of the images, the column taken as if alone in what it does to the wave: by atoms (half added
     at either end), by one atom moved from the bottom to the top, by y and by x [1/Å]; one atom on plane `low` for an
     empty site, (1, F, R)."""

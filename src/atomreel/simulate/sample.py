@@ -17,7 +17,7 @@ from atomreel.simulate.exposure import EXPOSERS
 
 Array = npt.NDArray[np.float64]
 Float32 = npt.NDArray[np.float32]
-MODALITIES = {"stem": 0.56, "hrtem": 0.3, "stm": 0.14}
+MODALITIES = {"stem": 0.6, "hrtem": 0.25, "stm": 0.15}
 SCOPE: dict[str, Any] = Scope().to_dict()  # the conditions of random_image without a scope, for cards
 
 
@@ -71,7 +71,8 @@ def random_image(
     modality = str(rng.choice(kinds, p=odds / odds.sum()))
     nn = scope.draw("nn_px", rng)
     material = scenes.pick_material(rng, materials or scope.materials or None)
-    scene = scenes.random_scene(rng, material, nn_px=nn, size=size)
+    faceted = scope.range("faceted")[1]
+    scene = scenes.random_scene(rng, material, nn_px=nn, size=size, faceted=faceted)
     shot = EXPOSERS[modality](scene, scope, rng, nn=nn, size=size)
     return Simulated(
         image=np.ascontiguousarray(shot.image, dtype=np.float32),

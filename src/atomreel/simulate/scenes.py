@@ -40,7 +40,6 @@ ELEMENTS = (
 )
 FAINT = 0.04  # a made-up column below this share of the strongest one's Z^1.7 is no truth
 FORMS = ("bulk", "grains", "holes", "particle", "network", "scattered", "faceted")
-FACETED = 0.15  # share of faceted metal particles among made-up crystals
 TALLEST = 16  # atoms in their highest column
 
 
@@ -104,14 +103,19 @@ def add_defects(
 
 
 def random_scene(
-    rng: np.random.Generator, material: Material | None, *, nn_px: float, size: tuple[int, int]
+    rng: np.random.Generator,
+    material: Material | None,
+    *,
+    nn_px: float,
+    size: tuple[int, int],
+    faceted: float = 0.0,
 ) -> Scene:
     """A specimen that fills a field of `size` px at `nn_px` px per nearest distance, with a margin around it.
 
+    faceted: how often it is particles known atom by atom, where the material is a metal that they can be made of.
     Positions are relative to the field's first pixel [Å].
     """
-    metal = _metal(material, rng)
-    if metal is not None and rng.random() < (0.6 if material is not None else FACETED):
+    if faceted and rng.random() < faceted and (metal := _metal(material, rng)) is not None:
         return _faceted(rng, *metal, nn_px=nn_px, size=size)
     pattern = _projected(material) if material is not None else random_pattern(rng)
     layer = material.kind == "layer" if material is not None else bool(rng.random() < 0.5)

@@ -28,7 +28,6 @@ SIMULATED = (4.0, 30.0)  # column spacings of the simulated images [px]
 SIGMA = 1.5  # of the Gaussian that marks a column [px]
 APART = 2  # px: two columns are at least this far apart, plus one
 EMPTY = 0.07  # share of training patches that show nothing but noise
-WRONG = 0.12  # share of phase-contrast patches in the wrong contrast, where what is bright is no column
 FINEST = 0.45  # Å: no image shows columns that are nearer to each other
 MATCH = 0.25  # of the spacing: a found column this near to a true one is right
 
@@ -125,25 +124,19 @@ class ColumnTask:
         return {
             "image": np.clip(image, -6e4, 6e4).astype(np.float16),
             "columns": np.asarray(made.columns, dtype=np.float32).reshape(-1, 2),
-            "facts": np.array(
-                [made.nn_px, made.bright, np.nan_to_num(made.dose), made.modality == "hrtem"],
-                dtype=np.float32,
-            ),
+            "facts": np.array([made.nn_px, made.bright, np.nan_to_num(made.dose)], dtype=np.float32),
         }
 
     def encode(self, example: Arrays, rng: np.random.Generator) -> Arrays:
         """patch and its heat map."""
         image, columns = turn(example["image"].astype(np.float32), example["columns"], rng)
         image = spoil(image, rng)
-        spacing, bright, _, phase = (float(v) for v in example["facts"])
-        wrong = bool(phase) and rng.random() < WRONG
+        spacing, bright = float(example["facts"][0]), bool(example["facts"][1])
         patch, zoom, corner = cut(
-            image if bool(bright) != wrong else -image, self.patch, rng, spacing=spacing, wanted=SPACING
+            image if bright else -image, self.patch, rng, spacing=spacing, wanted=SPACING
         )
         heat = draw_heat(to_zoomed(columns.astype(float), zoom) - corner, patch.shape)
-        if wrong:
-            heat = np.zeros_like(heat)
-        elif rng.random() < EMPTY:
+        if rng.random() < EMPTY:
             patch, heat = disorder(patch, rng), np.zeros_like(heat)
         return {"patch": patch[None], "heat": heat[None]}
 
@@ -187,7 +180,7 @@ class ColumnTask:
         image, columns = example["image"].astype(np.float32), example["columns"].astype(float)
         if rng.random() < EMPTY:
             image, columns = disorder(image, rng), columns[:0]
-        spacing, bright, dose, _ = (float(v) for v in example["facts"])
+        spacing, bright, dose = (float(v) for v in example["facts"])
         zoom = float(np.exp(rng.uniform(np.log(6.0), np.log(12.0)))) / spacing
         zoomed = pad_to_stride(zoom_image(image if bright else -image, zoom))
         with torch.no_grad():
@@ -210,27 +203,20 @@ def _axis(material: Material) -> str:
 
 
 def disorder(patch: FloatArray, rng: np.random.Generator) -> FloatArray:
-    """The same grey values without any order: sharp, grainy, with one typical distance, as amorphous matter has, or
-    rough at every scale, as photographs are.
+    """The same grey values without any order: sharp, grainy, or with one typical distance, as amorphous matter has.
 
     Here is nothing to be found, however much it looks like columns."""
     noise = rng.permutation(patch.ravel()).reshape(patch.shape)
-    kind = str(rng.choice(["sharp", "grainy", "rough"], p=[0.4, 0.4, 0.2]))
-    if kind == "sharp":
+    grain = float(rng.choice([0.0, rng.uniform(0.4, 3.0)]))
+    if grain == 0:
         return noise
-    if kind == "rough":
-        ny, nx = patch.shape
-        q = np.hypot(np.fft.fftfreq(ny)[:, None], np.fft.rfftfreq(nx))
-        power = np.maximum(q, 1 / ny) ** -rng.uniform(0.5, 2.5)
-        smooth = np.fft.irfft2(np.fft.rfft2(noise) * power, s=patch.shape).astype(np.float32)
-    else:
-        grain = float(rng.uniform(0.4, 3.0))
-        smooth = ndimage.gaussian_filter(noise, grain)
-        if rng.random() < 0.5:
-            smooth = smooth - ndimage.gaussian_filter(noise, grain * float(rng.uniform(1.3, 3.0)))
-    more = float(rng.choice([0.0, rng.uniform(0.1, 1.0)]))
-    shuffled = rng.permutation(noise.ravel()).reshape(noise.shape)
-    return np.asarray(smooth / max(float(smooth.std()), 1e-6) + more * shuffled, dtype=np.float32)
+    smooth = ndimage.gaussian_filter(noise, grain)
+    if rng.random() < 0.5:
+        smooth = smooth - ndimage.gaussian_filter(noise, grain * float(rng.uniform(1.3, 3.0)))
+    smooth = smooth / max(float(smooth.std()), 1e-6)
+    return smooth + float(rng.choice([0.0, rng.uniform(0.1, 1.0)])) * rng.permutation(noise.ravel()).reshape(
+        noise.shape
+    )
 
 
 def draw_heat(columns: npt.NDArray[np.float64], shape: tuple[int, int]) -> FloatArray:
