@@ -180,8 +180,8 @@ def heights() -> Iterator[str]:
     yield row("heights: F1 of columns", "≥ 0.98", f"{o['f1']:.3f}", o["f1"] >= 0.98)
     yield row("heights: exact, all doses and tilts", "–", f"{o['exact']:.3f}", None)
     for dose, target, near in (("30000", 0.995, None), ("3000", 0.90, 0.99)):
-        found = measured("heights_dose")["curves"]["aligned"][dose]
-        name = f"fresh aligned particles, {dose} e⁻/Å²"
+        found = measured("heights_aligned")["curves"]["aligned"][dose]
+        name = f"{found['columns']:,} columns of fresh aligned particles, {dose} e⁻/Å²"
         yield row(f"{name}: exact", f"≥ {target}", f"{found['exact']:.3f}", found["exact"] >= target)
         if near:
             within = found["exact"] + found["off_1"]

@@ -88,9 +88,8 @@ def test_an_output_that_cannot_be_written_is_one_line(verb: str, lattice, call: 
     np.save(tmp_path / "a.npy", lattice)
     (tmp_path / "file").write_text("x")
     out = tmp_path / "file" / ("run" if verb == "run" else "t.csv")
-    code, printed, err = call(
-        verb, tmp_path / "a.npy", "-o", out, *(["--whole"] if verb == "symmetry" else [])
-    )
+    given = {"symmetry": ["--whole"], "find": ["--set", "columns.contrast=bright"]}.get(verb, [])
+    code, printed, err = call(verb, tmp_path / "a.npy", "-o", out, *given)
     assert code == 2 and err.count("\n") == 1 and "file" in err and printed == ""
     assert (tmp_path / "file").read_text() == "x"
 

@@ -75,11 +75,11 @@ def test_gain_scales_and_offset_does_not_matter(rng):
 
 
 def test_rounding_to_whole_numbers_is_taken_off(rng):
-    """One grey value an electron, one and a half electrons a pixel: a quarter of the noise at Nyquist is rounding."""
+    """Two grey values an electron, one and a half electrons a pixel: a sixteenth of the noise at Nyquist is rounding."""
     off = []
     for _ in range(8):
-        series = np.rint(made_series(rng, 100.0, offset=50.0)).astype(np.uint16)
-        off.append(vacuum_level(series, pixel=PIXEL, dose=100.0)[0] / (100 * PIXEL**2) - 1)
+        series = np.rint(made_series(rng, 100.0, gain=2.0, offset=50.0)).astype(np.uint16)
+        off.append(vacuum_level(series, pixel=PIXEL, dose=100.0)[0] / (200 * PIXEL**2) - 1)
     assert abs(np.mean(off)) < 0.012
 
 

@@ -75,7 +75,8 @@ def test_tables_and_maps_need_the_right_ending(movie: Path, tmp_path: Path) -> N
 
 def test_tables_number_frames_as_the_file_does(movie: Path, tmp_path: Path) -> None:
     """A table belongs to no Run, so nothing else could lead back to the recorded frame."""
-    recipe = load_recipe(overrides=["input.frames=1::2", "symmetry.passes=0"])
+    told = ["input.frames=1::2", "symmetry.passes=0", "columns.contrast=bright"]
+    recipe = load_recipe(overrides=told)
     table = pd.read_csv(symmetry_of_files([movie], recipe, out=tmp_path / "s.csv"))
     assert table.frame.tolist() == [1, 3]
     found = pd.read_csv(find_in_files([movie], recipe, out=tmp_path / "a.csv"))

@@ -214,7 +214,7 @@ def test_the_card_warns_of_images_outside(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_finder_for_one_material_is_one_command(call: Call, tmp_path: Path) -> None:
-    recipe = write_recipe(tmp_path, f"steps = 50\n{SMALL}")
+    recipe = write_recipe(tmp_path, "steps = 50\n" + SMALL.replace("examples = 4", "examples = 16"))
     code, out, err = call("train", recipe, "-o", tmp_path / "finder", "--device", "cpu")
     assert code == 0 and out.split()[-1] == str(tmp_path / "finder"), err
     with (tmp_path / "finder" / "curve.csv").open() as stream:
@@ -227,7 +227,7 @@ def test_a_finder_for_one_material_is_one_command(call: Call, tmp_path: Path) ->
     assert card.classes == ("column",) and card.scores["f1"] > 0.5
     assert load_material(tmp_path / "gaas.cif", zone=(1, 1, 0)) == task_of(card).material  # type: ignore[attr-defined]
     (tmp_path / "gaas.cif").unlink()  # the card is enough to test again
-    assert evaluate_model(tmp_path / "finder", examples=4, out=tmp_path / "again.toml").scores == card.scores
+    assert evaluate_model(tmp_path / "finder", examples=16, out=tmp_path / "again.toml").scores == card.scores
     code, _, err = call("train", "columns", "-o", tmp_path / "finder")
     assert code == 2 and "choose another folder" in err
 
