@@ -24,7 +24,8 @@ REMARKS = tomllib.loads((HERE / "remarks.toml").read_text(encoding="utf-8"))
 COMMANDS = {
     "yardstick": "make yardstick",
     "peers": "make peers",
-    "heights": "python benchmarks/bench_heights.py",
+    "heights": "python benchmarks/bench_heights.py --particles 10; python benchmarks/bench_heights.py --particles 42 "
+    "--tilts aligned --doses 3000 30000 --out benchmarks/measured/heights_aligned.json",
     "real": "python benchmarks/real.py out/real",
     "simulate": "python benchmarks/bench_simulate.py",
     "inference": "python benchmarks/bench_inference.py",
@@ -34,6 +35,8 @@ COMMANDS = {
     "columns_dose": "python benchmarks/bench_dose.py",
     "single_atoms": "python benchmarks/bench_single_atoms.py",
     "neighbours": "python benchmarks/bench_neighbours.py",
+    "graphene": "python benchmarks/bench_graphene.py --images 4",
+    "domain": "python benchmarks/fit_domain.py",
     "boundary": "python benchmarks/bench_boundary.py out/real/graphene-hrtem-boundary",
 }
 
@@ -230,6 +233,38 @@ def single_atoms() -> Iterator[str]:
     )
 
 
+def known() -> Iterator[str]:
+    """How well it is told whether the finder knows a place."""
+    ours = measured("domain")
+    if not ours:
+        return
+    yield "| what | target | figure | | what limits it |\n|---|---|---|---|---|"
+    yield row("area under the curve, fresh images", "–", f"{ours['area_under_curve']:.3f}", None)
+    yield row("outside found at 5 % false alarms", "–", f"{ours['detected_at_5_percent_false']:.3f}", None)
+    yield row("calibration error of domain", "–", f"{ours['calibration_error']:.3f}", None)
+    left = {kind: one["detected_at_5_percent_false"] for kind, one in ours["left_out"].items()}
+    worst = min(left, key=lambda kind: left[kind])
+    shown = f"{min(left.values()):.2f} ({worst}) to {max(left.values()):.2f}"
+    yield row("the same, kinds that the fit has never seen", "–", shown, None)
+
+
+def bonds() -> Iterator[str]:
+    """Bond lengths of simulated graphene in HRTEM beside the Cramér–Rao bound of the same images."""
+    ours = measured("graphene")
+    if not ours:
+        return
+    yield "| what | target | figure | | what limits it |\n|---|---|---|---|---|"
+    for dose, one in ours.items():
+        mean, ratio = one["mean_A"], one["sd_over_bound"]
+        yield row(
+            f"{dose} e⁻/Å²: mean bond",
+            "1.42 ± 0.01 Å",
+            f"{mean:.3f} ± {one['mean_err_A']:.3f} Å",
+            abs(mean - 1.42) <= 0.01,
+        )
+        yield row(f"{dose} e⁻/Å²: σ / bound", "≤ 1.2", f"{ratio:.2f}", ratio <= 1.2)
+
+
 def neighbours() -> Iterator[str]:
     """Dumbbells, coordination and rings of simulated structures; rings of a real boundary."""
     ours, boundary = measured("neighbours"), measured("boundary")
@@ -281,6 +316,8 @@ SECTIONS: dict[str, Callable[[], Iterator[str]]] = {
     "Columns against dose": dose,
     "Yardstick: Bravais classes": bravais,
     "Atoms per column": heights,
+    "Places that the finder does not know": known,
+    "Bonds of graphene in HRTEM": bonds,
     "Dumbbells, bonds and rings": neighbours,
     "Real images": real,
     "Single Pt atoms": single_atoms,
