@@ -10,6 +10,7 @@ movie costs, all but the survey; `cpu` the processor time of that. Without --ima
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -23,6 +24,7 @@ import numpy as np
 SIZE = 512
 LATTICES = ((14.5, 2.3), (10.1, 2.0), (14.5, 4.6))  # spacing and σ of the peaks [px]
 STAGES = ("survey", "network", "fit", "species", "rest", "frame", "cpu")
+MEASURED = Path(__file__).parent / "measured" / "refine.json"
 
 
 def lattice(spacing: float, sigma: float, rng: np.random.Generator) -> np.ndarray:
@@ -90,6 +92,9 @@ def measure(files: list[Path], repeat: int) -> None:
         count, spent = stages(image, repeat)
         values = " ".join(f"{spent[stage]:8.1f}" for stage in STAGES)
         print(f"{os.environ['OMP_NUM_THREADS']:>7s} {count:8d} {values}  {name}", flush=True)
+        told = json.loads(MEASURED.read_text()) if MEASURED.exists() else {}
+        told.setdefault(os.environ["OMP_NUM_THREADS"], {})[name] = {"columns": count, **spent}
+        MEASURED.write_text(json.dumps(told, indent=1) + "\n")
 
 
 def main() -> None:

@@ -29,6 +29,7 @@ COMMANDS = {
     "real": "python benchmarks/real.py out/real",
     "simulate": "python benchmarks/bench_simulate.py",
     "inference": "python benchmarks/bench_inference.py",
+    "refine": "python benchmarks/bench_refine.py",
     "memory": "python benchmarks/bench_memory.py",
     "large": "python benchmarks/bench_large.py; python benchmarks/bench_large.py 4000 4000",
     "demo": "python benchmarks/bench_demo.py",
@@ -88,6 +89,13 @@ def chain() -> Iterator[str]:
     for threads, ways in measured("inference").items():
         figure = ", ".join(f"{way} {times['ms']:.0f}" for way, times in ways.items())
         yield row(f"column network, 512², {threads} [ms]", "–", figure, None)
+    frames = measured("refine").get("2", {})
+    for what, one in frames.items():
+        shown = f"{one['frame']:.0f} ms: network {one['network']:.0f}, fit {one['fit']:.0f}, species {one['species']:.0f}"
+        name = f"512² frame, array to table, 2 threads: {one['columns']:,} columns, {what}"
+        yield row(
+            name, "≤ 100 ms", f"{shown} (survey, once a movie, {one['survey']:.0f})", one["frame"] <= 100
+        )
     memory = measured("memory")
     if memory:
         more = memory["more_MiB"]
