@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
+from atomreel.core.errors import ModelError
 from atomreel.tasks.scores import (
     calibrate,
     calibrated,
@@ -81,6 +82,11 @@ def test_sureness_is_of_the_region_around(rng: np.random.Generator) -> None:
 
 def test_scores_need_no_table() -> None:
     assert calibrated(np.zeros((1, 2)), np.array([0.7]), {}) == pytest.approx([expit(0.7)])
+
+
+def test_scores_of_another_version_are_refused() -> None:
+    with pytest.raises(ModelError, match="without evidence, weights.*train the model again"):
+        calibrated(np.zeros((2, 2)), np.zeros(2), {"logit": [0.0, 1.0], "score": [0.1, 0.9]})
 
 
 def test_a_precision_that_is_asked_for_is_kept(rng: np.random.Generator) -> None:

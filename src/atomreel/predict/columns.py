@@ -99,15 +99,13 @@ def find_columns(
     known = domain_field(texture, position, logit, zoom=survey.zoom)
     table["domain"] = domain_at(known, position[keep])
     warnings = [*survey.warnings, *doubts(table["domain"].to_numpy(), known)]
-    residual, diagnostics = (
-        None,
-        {
-            "columns": len(table),
-            "candidates": len(score),
-            "threshold": least,
-            "false_expected": float((1 - score[keep]).sum()),
-        },
-    )
+    residual = None
+    diagnostics: dict[str, Any] = {
+        "columns": len(table),
+        "candidates": len(score),
+        "threshold": least,
+        "false_expected": float((1 - score[keep]).sum()),
+    }
     if refine and len(table) and min(frame.shape) >= 4:
         table, residual, more, notes = _refine(frame, table, survey)
         diagnostics |= more

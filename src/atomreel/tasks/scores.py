@@ -11,6 +11,8 @@ from scipy import optimize
 from scipy.spatial import cKDTree
 from scipy.special import expit
 
+from atomreel.core.errors import ModelError
+
 Array = npt.NDArray[np.float64]
 AROUND = 48  # maxima whose decidedness tells how well a region can be read
 LIKELY = 0.3  # raw probability from which on a maximum takes part in that
@@ -56,9 +58,17 @@ def fit_evidence(found: list[dict[str, Any]]) -> list[float]:
 
 
 def calibrated(position: Array, logit: npt.NDArray[np.floating], table: Mapping[str, Any]) -> Array:
-    """Probability that each maximum (N, 2) of these logits (N,) is a column, by what `ColumnTask.score` fitted."""
+    """Probability that each maximum (N, 2) of these logits (N,) is a column, by what `ColumnTask.score` fitted.
+
+    An empty table leaves the network's own. Raises ModelError for a table of another kind, as older models have.
+    """
     if not table:
         return np.asarray(expit(logit.astype(np.float64)))
+    if missing := {"weights", "evidence", "score"} - set(table):
+        raise ModelError(
+            f"the model's card has scores without {', '.join(sorted(missing))}: it was made by another version of "
+            "atomreel; train the model again"
+        )
     told = evidence(logit, sureness(position, logit), table["weights"])
     return np.interp(told, table["evidence"], table["score"])
 
