@@ -85,7 +85,7 @@ def test_scores_need_no_table() -> None:
 
 
 def test_scores_of_another_version_are_refused() -> None:
-    with pytest.raises(ModelError, match="without evidence, weights.*train the model again"):
+    with pytest.raises(ModelError, match=r"without evidence, weights.*train the model again"):
         calibrated(np.zeros((2, 2)), np.zeros(2), {"logit": [0.0, 1.0], "score": [0.1, 0.9]})
 
 
