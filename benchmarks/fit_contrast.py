@@ -2,7 +2,7 @@
 
 Simulates images of any material in STEM, HRTEM and STM, takes what `predict.survey.evidence` says of each, and fits a
 logistic regression to the true contrast. Prints the weights (they stand in predict/survey.py as EVIDENCE) and how often
-those that stand there are right, by modality; writes measured/contrast.json.
+those that stand there and the new ones are right, by modality; writes measured/contrast.json.
 """
 
 from __future__ import annotations
@@ -41,11 +41,15 @@ def main() -> None:
             kinds.append(made.modality)
     told, bright, kind = np.array(rows), np.array(truth), np.array(kinds)
     fit = LogisticRegression(C=3, fit_intercept=False).fit(told, bright)
-    right = (told @ np.array(EVIDENCE) > 0) == bright
+    shares = {
+        name: {str(k): round(float(right[kind == k].mean()), 3) for k in np.unique(kind)}
+        for name, weights in (("right", np.array(EVIDENCE)), ("right_refitted", fit.coef_[0]))
+        for right in [(told @ weights > 0) == bright]
+    }
     result = {
         "images": len(bright),
         "weights": [round(float(w), 2) for w in fit.coef_[0]],
-        "right": {str(k): round(float(right[kind == k].mean()), 3) for k in np.unique(kind)},
+        **shares,
     }
     print(json.dumps(result, indent=1))
     MEASURED.write_text(json.dumps(result, indent=1) + "\n")
