@@ -141,8 +141,44 @@ def test_map_shows_two_lattices_side_by_side() -> None:
     frame = np.hstack([draw(1, 90, rng=rng, size=192), draw(1, 60, rng=rng, size=192)])
     field = map_symmetry(Image(frame), window=128, step=32)
     assert field.shape == (3, 9) and field.origin == (63.5, 63.5) and field.step == (32.0, 32.0)
-    assert set(field.maps) == {f"{kind}_{name}" for kind in ("p", "std") for name in CLASSES}
+    assert set(field.maps) >= {f"{kind}_{name}" for kind in ("p", "std") for name in CLASSES}
     assert field.maps["p_square"][:, :3].mean() > 0.8 and field.maps["p_hexagonal"][:, -3:].mean() > 0.8
+
+
+def test_entropy_and_mutual_information_light_up_at_a_grain_boundary() -> None:
+    """Two hexagonal grains that differ by 17°: open only where a window holds both. Windows end at both borders."""
+    inside, at, mutual = [], [], []
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        grains = [draw(1, 60, rng=rng, a=11, size=300, turn=turn) for turn in (4.0, 21.0)]
+        frame = np.hstack([grains[0][:, :150], grains[1][:, 150:]])
+        field = map_symmetry(frame, window=96, step=20, flush=True, passes=30, rng=seed)
+        centre = field.positions()[1]
+        assert centre[-1] + 48 == pytest.approx(299.5) and field.shape == (12, 12)
+        entropy, information = field.maps["entropy"], field.maps["mutual_information"]
+        assert (information >= 0).all() and (information <= entropy + 1e-6).all()
+        assert entropy.max() <= np.log(6)
+        both = np.abs(centre - 149.5) < 24
+        neither = np.abs(centre - 149.5) > 48
+        at.append(entropy[:, both].mean())
+        inside.append(entropy[:, neither].mean())
+        mutual.append(information[:, both].mean() / information[:, neither].mean())
+    assert np.mean(at) > 4 * np.mean(inside) and np.mean(mutual) > 3
+
+
+def test_without_passes_there_is_no_mutual_information() -> None:
+    rng = np.random.default_rng(1)
+    frame = np.hstack([draw(1, 60, rng=rng, a=11), rng.poisson(9, (128, 128))])
+    field = map_symmetry(frame, window=64, step=24)
+    assert (field.maps["mutual_information"] == 0).all()
+    p = np.stack([field.maps[f"p_{name}"] for name in CLASSES]).astype(float)
+    np.testing.assert_allclose(field.maps["entropy"], -(p * np.log(np.maximum(p, 1e-30))).sum(0), atol=1e-5)
+
+
+def test_the_map_of_a_fine_step_has_the_windows_of_a_coarse_one() -> None:
+    frame = draw(1.3, 90, rng=np.random.default_rng(8), size=160)
+    fine, coarse = (map_symmetry(frame, window=96, step=step).maps["p_rectangular"] for step in (4, 16))
+    np.testing.assert_allclose(fine[::4, ::4], coarse, atol=1e-5)
 
 
 def test_whole_images_large_and_small() -> None:

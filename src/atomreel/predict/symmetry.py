@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,6 +18,8 @@ from atomreel.core.image import Image
 from atomreel.nets.bravais import BravaisNet, describe
 from atomreel.nets.spectrum import SIZE
 from atomreel.predict.model import load_model
+from atomreel.predict.sliding import window_grid
+from atomreel.predict.uncertainty import entropy, mutual_information
 from atomreel.simulate.bravais import CLASSES
 
 CHUNK = 64  # windows whose spectra are made together: their buffers then stay in the cache
@@ -41,7 +45,9 @@ def classify_windows(
     array = np.asarray(windows)
     if array.ndim != 3 or min(array.shape[1:], default=0) < 2 or not np.isrealobj(array):
         raise InputError(f"windows must be a real array (N, Y, X), got {array.dtype} of shape {array.shape}")
-    return _classify(torch.from_numpy(array.astype(np.float32)), model=model, passes=passes, rng=rng)
+    parts = torch.from_numpy(array.astype(np.float32)).split(CHUNK)
+    answer = _classify(parts if len(array) else (), model=model, passes=passes, rng=rng)
+    return answer.mean, answer.std
 
 
 def classify_image(
@@ -83,33 +89,31 @@ def map_symmetry(
     image: Image | npt.NDArray[Any],
     *,
     window: int = SIZE,
-    step: int = 16,
+    step: float | tuple[float, float] = 16,
+    flush: bool = False,
     passes: int = 0,
     model: str | Path | None = None,
     rng: Rng = None,
 ) -> Field:
-    """Sliding windows over a frame (Y, X): a Field with p_<class> and std_<class> at the windows' centres.
+    """Sliding windows over a frame (Y, X): a Field at the windows' centres.
 
-    window, step: px; a window larger than the frame is cut to it. The last row and column of windows may leave
-    less than a step of the frame uncovered. Raises InputError for a frame of less than 2 × 2 px.
+    Its maps are p_<class> and std_<class>, and in nats the predictive entropy and the mutual_information over dropout
+    passes (`predict.uncertainty`; 0 without passes).
+    window: px; one larger than the frame is cut to it. step: px, or (dy, dx), whole or not. flush: shorten the step by as
+    little as lets the last windows end at the border; else less than a step of the frame may be left uncovered there.
+    Raises InputError for a frame of less than 2 × 2 px.
     """
     data = np.asarray(image)
     if data.ndim != 2 or min(data.shape) < 2 or not np.isrealobj(data):
         raise InputError(f"a frame must be a real array (Y, X), got {data.dtype} of shape {data.shape}")
-    if window < 2 or step < 1:
-        raise InputError(f"window ({window}) must be at least 2 px and step ({step}) at least 1 px")
-    side = min(window, *data.shape)
+    grid = window_grid(data.shape, window=window, step=step, flush=flush)
     frame = torch.from_numpy(data.astype(np.float32))
-    views = frame.unfold(0, side, step).unfold(1, side, step)
-    gy, gx = views.shape[:2]
-    mean, std = _classify(views.reshape(-1, side, side), model=model, passes=passes, rng=rng)
-    maps = {
-        f"{kind}_{name}": values[:, k].reshape(gy, gx).astype(np.float32)
-        for kind, values in (("p", mean), ("std", std))
-        for k, name in enumerate(CLASSES)
-    }
-    centre = (side - 1) / 2
-    return Field(maps, origin=(centre, centre), step=(float(step), float(step)))
+    answer = _classify(grid.cut(frame, most=CHUNK), model=model, passes=passes, rng=rng)
+    columns = {"entropy": answer.entropy, "mutual_information": answer.mutual}
+    for kind, values in (("p", answer.mean), ("std", answer.std)):
+        columns |= {f"{kind}_{name}": values[:, k] for k, name in enumerate(CLASSES)}
+    maps = {name: values.reshape(grid.shape).astype(np.float32) for name, values in columns.items()}
+    return Field(maps, origin=grid.origin, step=grid.step)
 
 
 def window_for_lattice(spacing_px: float, shape: tuple[int, int]) -> int:
@@ -124,9 +128,18 @@ def window_for_lattice(spacing_px: float, shape: tuple[int, int]) -> int:
     return int(min(max(LEAST_PX, int(np.ceil(SPACINGS * spacing_px))), *shape))
 
 
-def _classify(
-    windows: torch.Tensor, *, model: str | Path | None, passes: int, rng: Rng
-) -> tuple[FloatArray, FloatArray]:
+@dataclass(frozen=True)
+class _Answer:
+    """Of N windows: mean and standard deviation over passes (N, 6), entropy and mutual information (N,) [nats]."""
+
+    mean: FloatArray
+    std: FloatArray
+    entropy: FloatArray
+    mutual: FloatArray
+
+
+def _classify(parts: Iterable[torch.Tensor], *, model: str | Path | None, passes: int, rng: Rng) -> _Answer:
+    """parts: windows (n, Y, X), a few at a time, so that a fine map of a large frame fits into memory."""
     if passes < 0:
         raise InputError(f"passes must be 0 or more, got {passes}")
     loaded, card = load_model(model or "bravais")
@@ -135,19 +148,21 @@ def _classify(
             f"model {card.name!r} does not tell Bravais lattices; `atomreel models` lists those that do"
         )
     temperature = float(card.calibration.get("temperature", 1.0))
-    if not len(windows):
-        return np.zeros((0, len(CLASSES))), np.zeros((0, len(CLASSES)))
     with torch.inference_mode():
-        described = torch.cat([describe(fit_window(part)) for part in windows.split(CHUNK)])
+        seen = [(describe(fit_window(part)), part.flatten(1).nan_to_num().std(1) == 0) for part in parts]
+        if not seen:
+            return _Answer(np.zeros((0, 6)), np.zeros((0, 6)), np.zeros(0), np.zeros(0))
+        described, flat = (torch.cat(pieces) for pieces in zip(*seen, strict=True))
         if not passes:
-            p = (loaded(described) / temperature).softmax(-1)
-            mean, std = p, torch.zeros_like(p)
+            mean = (loaded(described) / temperature).softmax(-1)
+            std, inner = torch.zeros_like(mean), entropy(mean)
         else:
-            mean, std = _sample(loaded, described, temperature=temperature, passes=passes, rng=rng)
-        flat = torch.cat([part.flatten(1).nan_to_num().std(1) == 0 for part in windows.split(CHUNK)])
+            mean, std, inner = _sample(loaded, described, temperature=temperature, passes=passes, rng=rng)
+        mutual = torch.where(flat, 0.0, mutual_information(mean, inner))
         mean = torch.where(flat[:, None], _certain_noise(mean), mean)
         std = torch.where(flat[:, None], 0.0, std)
-    return cast(FloatArray, mean.double().numpy()), cast(FloatArray, std.double().numpy())
+        values = (mean.double(), std.double(), entropy(mean), mutual)
+    return _Answer(*(cast(FloatArray, value.numpy()) for value in values))
 
 
 def _certain_noise(like: torch.Tensor) -> torch.Tensor:
@@ -158,20 +173,22 @@ def _certain_noise(like: torch.Tensor) -> torch.Tensor:
 
 def _sample(
     net: BravaisNet, described: torch.Tensor, *, temperature: float, passes: int, rng: Rng
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and standard deviation over dropout masks, a bounded number of draws at a time."""
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Mean, standard deviation and mean entropy over dropout masks, a bounded number of draws at a time."""
     seed = int(np.random.default_rng(rng).integers(2**62))
     generator = torch.Generator().manual_seed(seed)
     total = torch.zeros(len(described), len(CLASSES), dtype=torch.float64)
     squares = torch.zeros_like(total)
+    inner = torch.zeros(len(described), dtype=torch.float64)
     at_once = max(1, DRAWS // len(described))
     for start in range(0, passes, at_once):
         logits = net.sample(described, passes=min(at_once, passes - start), generator=generator)
         p = (logits / temperature).softmax(-1).double()
         total += p.sum(0)
         squares += p.square().sum(0)
+        inner += entropy(p).sum(0)
     mean = total / passes
-    return mean, (squares / passes - mean.square()).clamp_min(0).sqrt()
+    return mean, (squares / passes - mean.square()).clamp_min(0).sqrt(), inner / passes
 
 
 def fit_window(windows: torch.Tensor) -> torch.Tensor:
