@@ -52,13 +52,15 @@ SPOT = 1.7  # log of the power over the floor from which a maximum counts as a s
 class Lattices:
     """Per window and candidate (N, K); lengths in cycles per window.
 
-    first, second: reduced reciprocal basis, complex (x + iy). sigma: error of τ, hyperbolic. misfit: root mean
-    square deviation of the spots from the lattice over that expected. score: evidence. strength: (N, K, 24)
-    log power over the floor at each of ORDERS.
+    first, second: reduced reciprocal basis, complex (x + iy). covariance: (N, K, 3) of (first, first), (first,
+    second), (second, second) in each coordinate, as expected from the noise of the spots. sigma: error of τ,
+    hyperbolic. misfit: root mean square deviation of the spots from the lattice over that expected. score: evidence.
+    strength: (N, K, 24) log power over the floor at each of ORDERS.
     """
 
     first: torch.Tensor
     second: torch.Tensor
+    covariance: torch.Tensor
     sigma: torch.Tensor
     misfit: torch.Tensor
     score: torch.Tensor
@@ -298,8 +300,21 @@ def fit_lattices(logs: torch.Tensor, spots: Spots, *, candidates: int = CANDIDAT
         covariance[..., 2] - 2 * shape.real * covariance[..., 1] + shape.abs().square() * covariance[..., 0]
     )
     sigma = spread.clamp_min(1e-10).sqrt() / (first.abs() * shape.imag.abs()).clamp_min(1e-3)
-    first, second = reduce_basis(first, second)
-    return Lattices(first / PAD, second / PAD, sigma, misfit, value, strength)
+    p, q = reduce_basis(first, second)
+    covariance = _turned(covariance, (first, second), (p, q)) / PAD**2
+    return Lattices(p / PAD, q / PAD, covariance, sigma, misfit, value, strength)
+
+
+def _turned(
+    covariance: torch.Tensor, old: tuple[torch.Tensor, torch.Tensor], new: tuple[torch.Tensor, torch.Tensor]
+) -> torch.Tensor:
+    """The covariance (…, 3) of basis `old` for the basis `new` of the same lattice."""
+    a, b = old
+    area = (a.conj() * b).imag
+    (h, k), (u, v) = (((z.conj() * b).imag / area, (a.conj() * z).imag / area) for z in new)
+    aa, ab, bb = covariance.unbind(-1)
+    mixed = h * u * aa + (h * v + k * u) * ab + k * v * bb
+    return torch.stack([h * h * aa + 2 * h * k * ab + k * k * bb, mixed, u * u * aa + 2 * u * v * ab + v * v * bb], -1)
 
 
 def _same(a: torch.Tensor, b: torch.Tensor, p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
