@@ -25,6 +25,7 @@ from atomreel.simulate.movie import SimulatedMovie, simulate_ws2_movie
 SEED = 20261120
 HOME = Path("demo")
 NEAR = 0.7  # Å: a position this close to the truth is the same thing
+BOND = 2.2  # Å: a sulphur column this close to a Mo is its neighbour
 MO = ("Mo_W", "Mo_W+V_S")
 
 
@@ -127,11 +128,13 @@ def compare(truth: SimulatedMovie, run: Path) -> list[tuple[str, str, str]]:
     rows.append(
         ("lattice a [Å]", "3.153", f"{lattice.a_A.mean():.4f} ± {lattice.a_A_err.median():.4f} per frame")
     )
-    for kinds, name in ((MO, "Mo dopants"), (("V_S",), "S vacancies")):
-        t, f = (
-            truth.defects[truth.defects.kind.isin(kinds)],
-            tables["defects"][tables["defects"].kind.isin(kinds)],
-        )
+    found = tables["defects"]
+    lone = beyond_mo(found[found.kind == "V_S"], truth, BOND / pixel)
+    for kinds, f, name in (
+        (MO, found[found.kind.isin(MO)], "Mo dopants"),
+        (("V_S",), lone, "lone S vacancies"),
+    ):
+        t = truth.defects[truth.defects.kind.isin(kinds)]
         pairs, missed, false = match(t, f, pixel=pixel, size=size)
         rows.append((f"{name} found (recall)", "1", share(len(pairs), len(pairs) + missed)))
         rows.append((f"{name} that are real (precision)", "1", share(len(pairs), len(pairs) + false)))
