@@ -26,6 +26,7 @@ from atomreel.pipeline.batch import (
     summarise,
     symmetry_of_files,
 )
+from atomreel.pipeline.windows import Windows
 from atomreel.predict.heights import Heights
 
 
@@ -138,7 +139,10 @@ class Symmetry:
 def planned(count: int) -> SimpleNamespace:
     source = SimpleNamespace(clean=lambda i: (np.zeros((8, 8)), ()), frames=tuple(range(7, 7 + count)))
     return SimpleNamespace(
-        movie=range(count), columns=SimpleNamespace(source=source), window=40, step=16, recipe=load_recipe()
+        movie=range(count),
+        columns=SimpleNamespace(source=source),
+        windows=Windows(40, (16.0, 16.0), flush=False),
+        recipe=load_recipe(),
     )
 
 

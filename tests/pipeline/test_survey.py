@@ -17,7 +17,7 @@ def test_a_lattice_is_surveyed_alike_every_time(movie: Path) -> None:
     plan, again = (plan_run(open_source(movie, recipe.input), recipe) for _ in range(2))
     assert describe_plan(plan) == describe_plan(again) and plan.preview == (0, 2, 4)
     assert plan.reference is not None and plan.reference.a == pytest.approx(9, abs=0.2) == plan.spacing
-    assert plan.window >= 36 and plan.window <= 72 and plan.step >= 1 and plan.strain_step >= 1
+    assert 36 <= plan.windows.side <= 72 and min(plan.windows.step) >= 1 and plan.strain_step >= 1
     assert plan.calibration is not None and plan.pixel == plan.calibration.pixel
     about = describe_calibration(plan, plan.calibration)
     assert about["material"] == "graphene" and "pixel_before" not in about
@@ -27,7 +27,22 @@ def test_a_lattice_is_surveyed_alike_every_time(movie: Path) -> None:
 def test_given_windows_win(movie: Path) -> None:
     recipe = load_recipe(overrides=["symmetry.window=32", "symmetry.step=8"])
     plan = plan_run(open_source(movie, recipe.input), recipe)
-    assert (plan.window, plan.step) == (32, 8)
+    assert (plan.windows.side, plan.windows.step) == (32, (8, 8))
+    assert any("lattice vectors wide" in text for text in plan.warnings)
+
+
+def test_windows_in_angstrom_use_the_calibrated_pixel(movie: Path) -> None:
+    """2.46 Å are 9 px: 14.76 Å are 54 px, whatever the file says about its pixels."""
+    told = [
+        "calibrate.material=graphene",
+        "symmetry.window_A=14.76",
+        "symmetry.step_A=1.23",
+        "input.pixel_A=0.3",
+    ]
+    recipe = load_recipe(overrides=told)
+    plan = plan_run(open_source(movie, recipe.input), recipe)
+    assert plan.windows.side == pytest.approx(54, abs=2)
+    assert plan.windows.step[0] == pytest.approx(4.5, abs=0.15) and not plan.windows.flush
 
 
 def test_without_a_lattice_calibration_is_a_warning(tmp_path: Path) -> None:

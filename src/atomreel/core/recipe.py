@@ -57,12 +57,16 @@ class Symmetry(Section):
     """Bravais class of sliding windows."""
 
     model: str = Field("bravais", description="model name or folder")
-    window: int | Literal["lattice"] = Field(
-        "lattice", description="window size [px]; 'lattice' = at least four cells (the paper: 128)"
+    window: Annotated[int, Field(ge=2)] | Literal["lattice"] = Field(
+        "lattice", description="window size [px]; 'lattice' = ten lattice vectors (the paper: 128)"
     )
-    step: int | Literal["auto"] = Field(
-        "auto", description="step [px]; 'auto' = a quarter window (the paper: 16)"
+    window_A: Positive | None = Field(None, description="window size [Å], instead of symmetry.window")
+    step: Annotated[float, Field(ge=1)] | Literal["auto"] = Field(
+        "auto",
+        description="step [px], whole or not; 'auto' = a quarter window, less so that the last ones end at the border "
+        "(the paper: 16)",
     )
+    step_A: Positive | None = Field(None, description="step [Å], instead of symmetry.step")
     passes: int = Field(20, ge=0, description="Monte-Carlo dropout passes; 0 = no standard deviation")
 
 

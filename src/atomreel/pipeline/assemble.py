@@ -33,9 +33,9 @@ def assemble(plan: Plan, folder: RunFolder, chunks: int) -> list[str]:
         join_table(folder, name, chunks)
     _write_phases(plan, folder)
     window: dict[str, Any] = {
-        "window": plan.window,
-        "origin": [(plan.window - 1) / 2] * 2,
-        "step": [plan.step] * 2,
+        "window": plan.windows.side,
+        "origin": list(plan.windows.origin),
+        "step": list(plan.windows.step),
     }
     first, step = cell_grid(plan.columns.survey.zoom)
     grids = {

@@ -70,9 +70,9 @@ def map_file(inputs: Sequence[Path], recipe: Recipe, *, out: Path) -> Path:
         )
     plan = plan_run(open_source(inputs[0], recipe.input), recipe)
     about = {
-        "origin": [(plan.window - 1) / 2] * 2,
-        "step": [plan.step] * 2,
-        "window": plan.window,
+        "origin": list(plan.windows.origin),
+        "step": list(plan.windows.step),
+        "window": plan.windows.side,
         "source_frames": list(plan.columns.source.frames),
     }
     count = len(plan.movie)

@@ -20,6 +20,7 @@ from atomreel.interpret.strain import map_strain
 from atomreel.kinetics.phases import class_fractions
 from atomreel.pipeline.source import Source
 from atomreel.pipeline.survey import BLOCK, ColumnPlan, Plan
+from atomreel.pipeline.windows import asked_side
 from atomreel.predict.columns import Found, find_columns
 from atomreel.predict.symmetry import CLASSES, classify_image, map_symmetry
 
@@ -76,8 +77,9 @@ def frame_symmetry(plan: Plan, i: int, data: FloatArray) -> Field:
     options = plan.recipe.symmetry
     return map_symmetry(
         data,
-        window=plan.window,
-        step=plan.step,
+        window=plan.windows.side,
+        step=plan.windows.step,
+        flush=plan.windows.flush,
         model=options.model,
         passes=options.passes,
         rng=np.random.default_rng([plan.recipe.run.seed, i]),
@@ -87,10 +89,13 @@ def frame_symmetry(plan: Plan, i: int, data: FloatArray) -> Field:
 def whole_symmetry(source: Source, recipe: Recipe) -> pd.DataFrame:
     """One row per frame: frame (its number in the file), p_<class>, std_<class> of the whole frame."""
     options = recipe.symmetry
+    side = asked_side(options, source.movie.pixel)
     rows = []
     for i, number in enumerate(source.frames):
         rng = np.random.default_rng([recipe.run.seed, number])
-        mean, std = classify_image(source.clean(i)[0], model=options.model, passes=options.passes, rng=rng)
+        mean, std = classify_image(
+            source.clean(i)[0], window=side, model=options.model, passes=options.passes, rng=rng
+        )
         row = {f"p_{name}": value for name, value in zip(CLASSES, mean, strict=True)}
         rows.append({"frame": number, **row, **{f"std_{n}": v for n, v in zip(CLASSES, std, strict=True)}})
     return pd.DataFrame(rows)
@@ -132,7 +137,7 @@ def _phases(plan: Plan, data: FloatArray, atoms: pd.DataFrame, symmetry: Field) 
         for kind in ("p", "std")
     )
     deviations = deviation if plan.recipe.symmetry.passes else None
-    row = class_fractions(mean, window=plan.window, step=plan.step, deviations=deviations)
+    row = class_fractions(mean, window=plan.windows.side, step=plan.windows.step, deviations=deviations)
     survey = plan.columns.survey
     shape, near = central_part(atoms, data.shape)
     top, left = ((whole - part) // 2 for whole, part in zip(data.shape, shape, strict=True))

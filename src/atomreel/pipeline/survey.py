@@ -18,17 +18,16 @@ from atomreel.interpret.lattice import fit_lattices
 from atomreel.interpret.species import SpeciesModel, fit_species
 from atomreel.nets.columns import ColumnFinder
 from atomreel.pipeline.source import SAMPLES, Source, has_content, spread
+from atomreel.pipeline.windows import Windows, choose_windows
 from atomreel.predict.backend import Backend, choose_backend
 from atomreel.predict.columns import Survey, find_columns, survey_columns
 from atomreel.predict.model import check, load_model
-from atomreel.predict.symmetry import window_for_lattice
 from atomreel.prepare.clean import clean_frame
 
 BLOCK = 2048  # px; of a frame larger than twice this only the central block is surveyed
 POOLED = 2000  # most columns that intensity classes are learned from
 DENSE, CROWD = 0.35, 100  # columns per squared spacing, and in all, that look like a crystal or like texture
 STRAIN_GRID = 128  # most points of a strain map along a side
-GRID = 24  # most windows along a side, unless a step is asked for
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class Plan:
     """Everything that a frame needs besides its own pixels.
 
     pixel: after calibration, (dy, dx) [Å] or None. reference: the best lattice of the sample frames, or None;
-    cell: that frame folded into it. window, step: of the symmetry map [px]. preview: frames that the report shows.
+    cell: that frame folded into it. windows: of the symmetry map. preview: frames that the report shows.
     """
 
     columns: ColumnPlan
@@ -61,8 +60,7 @@ class Plan:
     pixel: tuple[float, float] | None
     calibration: Calibration | None
     material: Material | None
-    window: int
-    step: int
+    windows: Windows
     preview: tuple[int, ...]
     warnings: tuple[str, ...]
 
@@ -144,20 +142,18 @@ def plan_run(source: Source, recipe: Recipe) -> Plan:
             calibration = calibrate(reference, known)
     material = None if recipe.defects.material is None else load_material(recipe.defects.material)
     cell = reference.b if reference is not None else 1.5 * columns.survey.spacing_px
-    asked = recipe.symmetry.window
-    window = min(window_for_lattice(cell, movie.shape) if asked == "lattice" else asked, *movie.shape)
-    step = recipe.symmetry.step
+    pixel = movie.pixel if calibration is None else calibration.pixel
+    windows = choose_windows(recipe.symmetry, shape=movie.shape, pixel=pixel, lattice_px=cell)
     return Plan(
         columns=columns,
         reference=reference,
         cell=None if reference is None else average_cell(_samples(source)[sample], reference),
-        pixel=movie.pixel if calibration is None else calibration.pixel,
+        pixel=pixel,
         calibration=calibration,
         material=material,
-        window=window,
-        step=max(1, window // 4, -(-(max(movie.shape) - window) // GRID)) if step == "auto" else step,
+        windows=windows,
         preview=tuple(spread(len(movie), most=recipe.run.preview)),
-        warnings=tuple(dict.fromkeys(warnings)),
+        warnings=tuple(dict.fromkeys([*warnings, *windows.warnings])),
     )
 
 
@@ -216,8 +212,8 @@ def describe_plan(plan: Plan) -> dict[str, Any]:
         "p_bright": survey.p_bright,
         "spacing_px": survey.spacing_px,
         "scale_source": survey.scale_source,
-        "symmetry_window_px": plan.window,
-        "symmetry_step_px": plan.step,
+        "symmetry_window_px": plan.windows.side,
+        "symmetry_step_px": list(plan.windows.step),
     }
     if plan.columns.species is not None:
         about["species"] = plan.columns.species.to_dict()
