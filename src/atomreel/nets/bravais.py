@@ -29,9 +29,15 @@ def symmetry_distances(tau: torch.Tensor) -> torch.Tensor:
 
 def describe(windows: torch.Tensor) -> torch.Tensor:
     """(N, 128, 128) → (N, features): everything that the head sees; the same for turned and for scaled lattices."""
+    return read_windows(windows)[0]
+
+
+def read_windows(windows: torch.Tensor) -> tuple[torch.Tensor, Lattices]:
+    """(N, 128, 128) → what the head sees (N, features), and the lattices that it was derived from."""
     logs = log_power(windows)
     spots = find_spots(logs)
-    return features(spots, fit_lattices(logs, spots))
+    found = fit_lattices(logs, spots)
+    return features(spots, found), found
 
 
 def features(spots: Spots, found: Lattices) -> torch.Tensor:
@@ -82,6 +88,10 @@ class BravaisNet(nn.Module):
         self.second = nn.Linear(hidden, last)
         self.out = nn.Linear(last, CLASSES)
         self.dropout = dropout
+
+    def read(self, windows: torch.Tensor) -> tuple[torch.Tensor, Lattices]:
+        """(N, 128, 128) → what `forward` takes (N, features), and the lattices that it was derived from."""
+        return read_windows(windows)
 
     def forward(self, described: torch.Tensor) -> torch.Tensor:
         """(N, features) → (N, 6) logits, uncalibrated."""

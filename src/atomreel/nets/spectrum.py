@@ -7,7 +7,7 @@ z₁ and z₂, position errors of the spots give one isotropic error of τ in th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 
 import torch
@@ -65,6 +65,12 @@ class Lattices:
     misfit: torch.Tensor
     score: torch.Tensor
     strength: torch.Tensor
+
+
+def join_lattices(parts: list[Lattices]) -> Lattices:
+    """Windows of several batches as one."""
+    joined = [torch.cat([getattr(part, f.name) for part in parts]) for f in fields(Lattices)]
+    return Lattices(*joined)
 
 
 @dataclass(frozen=True)
@@ -314,7 +320,9 @@ def _turned(
     (h, k), (u, v) = (((z.conj() * b).imag / area, (a.conj() * z).imag / area) for z in new)
     aa, ab, bb = covariance.unbind(-1)
     mixed = h * u * aa + (h * v + k * u) * ab + k * v * bb
-    return torch.stack([h * h * aa + 2 * h * k * ab + k * k * bb, mixed, u * u * aa + 2 * u * v * ab + v * v * bb], -1)
+    return torch.stack(
+        [h * h * aa + 2 * h * k * ab + k * k * bb, mixed, u * u * aa + 2 * u * v * ab + v * v * bb], -1
+    )
 
 
 def _same(a: torch.Tensor, b: torch.Tensor, p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -15,21 +15,40 @@ import torch.nn.functional as F
 from atomreel.core.errors import InputError, ModelError
 from atomreel.core.field import Field
 from atomreel.core.image import Image
-from atomreel.nets.bravais import BravaisNet, describe
-from atomreel.nets.spectrum import SIZE
+from atomreel.core.lattice import Lattice
+from atomreel.kinetics.phases import effective_number
+from atomreel.nets.spectrum import SIZE, Lattices, join_lattices
+from atomreel.predict.cells import Cells, cell_maps, cells_of, common_lattice, no_cells
 from atomreel.predict.model import load_model
-from atomreel.predict.sliding import window_grid
+from atomreel.predict.sliding import WindowGrid, window_grid
 from atomreel.predict.uncertainty import entropy, mutual_information
 from atomreel.simulate.bravais import CLASSES
 
 CHUNK = 64  # windows whose spectra are made together: their buffers then stay in the cache
-DRAWS = 4096  # windows × passes sampled together
+DRAWS = 8192  # windows × passes sampled together
 LEAST_PX = 16  # the smallest window that can hold four cells
 SPACINGS = (
     10.0  # nearest-neighbour distances across a window that follows the lattice: six cells of a honeycomb
 )
 FloatArray = npt.NDArray[np.float64]
 Rng = np.random.Generator | int | None
+
+
+@runtime_checkable
+class SymmetryNet(Protocol):
+    """What a network offers that names lattices: `atomreel.nets` has two, and a model's card says which."""
+
+    def read(self, windows: torch.Tensor) -> tuple[torch.Tensor, Lattices]:
+        """(N, 128, 128) windows → (N, …), whatever `__call__` and `sample` take, and the lattices of their spectra."""
+        ...
+
+    def __call__(self, described: torch.Tensor) -> torch.Tensor:
+        """Logits (N, 6) in the order of CLASSES."""
+        ...
+
+    def sample(self, described: torch.Tensor, *, passes: int, generator: torch.Generator) -> torch.Tensor:
+        """Logits (passes, N, 6) with dropout."""
+        ...
 
 
 def classify_windows(
@@ -58,23 +77,55 @@ def classify_image(
     passes: int = 0,
     rng: Rng = None,
 ) -> tuple[FloatArray, FloatArray]:
-    """Class probabilities (6,) of a whole image and their standard deviation.
+    """Class probabilities (6,) of a whole image and their standard deviation; see `read_image`."""
+    found = read_image(image, window=window, model=model, passes=passes, rng=rng)
+    return found.mean, found.std
+
+
+@dataclass(frozen=True)
+class ImageSymmetry:
+    """mean, std: (6,) class probabilities of a whole image. lattice: of most of its windows, None without one; its
+    origin means nothing. share: of the windows with a lattice that have this one. window: their side [px]."""
+
+    mean: FloatArray
+    std: FloatArray
+    lattice: Lattice | None
+    share: float
+    window: int
+
+    @property
+    def name(self) -> str:
+        """The likeliest class."""
+        return CLASSES[int(self.mean.argmax())]
+
+
+def read_image(
+    image: Image | npt.NDArray[Any],
+    *,
+    window: int | None = None,
+    pixel: tuple[float, float] | None = None,
+    model: str | Path | None = None,
+    passes: int = 0,
+    rng: Rng = None,
+) -> ImageSymmetry:
+    """Class probabilities of a whole image, and its lattice with errors.
 
     The image is looked at in square windows that overlap by half; their probabilities are averaged. window:
     px; by default the whole of a small image, else 128, 256, … px, whichever sees a lattice most clearly (least
-    probability of noise). std joins dropout and the scatter over the windows. Raises InputError.
+    probability of noise). std joins dropout and the scatter over the windows. pixel: (dy, dx) [Å] of the lattice.
+    Raises InputError.
     """
     data = np.asarray(image)
     rng = np.random.default_rng(rng)
-    fields = [
-        map_symmetry(data, window=side, step=max(1, side // 2), model=model, passes=passes, rng=rng)
+    tried = [
+        _slide(data, window=side, step=max(1, side // 2), flush=False, model=model, passes=passes, rng=rng)
         for side in ([window] if window else _sides(data.shape))
     ]
-    field = min(fields, key=lambda f: float(f.maps["p_noise"].mean()))
-    mean = np.array([field.maps[f"p_{name}"].mean() for name in CLASSES])
-    inner = np.array([np.mean(np.square(field.maps[f"std_{name}"])) for name in CLASSES])
-    scatter = np.array([field.maps[f"p_{name}"].var() for name in CLASSES])
-    return mean, np.sqrt(inner + scatter)
+    grid, seen = min(tried, key=lambda pair: float(pair[1].mean[:, CLASSES.index("noise")].mean()))
+    number = effective_number(np.ones(grid.shape, bool), window=grid.side, step=grid.step)
+    lattice, share = common_lattice(seen.cells, independent=number, pixel=pixel)
+    std = np.sqrt(np.square(seen.std).mean(0) + seen.mean.var(0))
+    return ImageSymmetry(seen.mean.mean(0), std, lattice, share, grid.side)
 
 
 def _sides(shape: tuple[int, ...]) -> list[int]:
@@ -91,6 +142,7 @@ def map_symmetry(
     window: int = SIZE,
     step: float | tuple[float, float] = 16,
     flush: bool = False,
+    pixel: tuple[float, float] | None = None,
     passes: int = 0,
     model: str | Path | None = None,
     rng: Rng = None,
@@ -98,22 +150,39 @@ def map_symmetry(
     """Sliding windows over a frame (Y, X): a Field at the windows' centres.
 
     Its maps are p_<class> and std_<class>, and in nats the predictive entropy and the mutual_information over dropout
-    passes (`predict.uncertainty`; 0 without passes).
+    passes (`predict.uncertainty`; 0 without passes). The lattice of each window: a_px, b_px, gamma_deg, angle_deg with
+    their _err (`predict.cells`), NaN for noise; with pixel (dy, dx) [Å] also a_A and b_A.
     window: px; one larger than the frame is cut to it. step: px, or (dy, dx), whole or not. flush: shorten the step by as
     little as lets the last windows end at the border; else less than a step of the frame may be left uncovered there.
     Raises InputError for a frame of less than 2 × 2 px.
     """
-    data = np.asarray(image)
+    grid, answer = _slide(
+        np.asarray(image), window=window, step=step, flush=flush, model=model, passes=passes, rng=rng
+    )
+    columns = {"entropy": answer.entropy, "mutual_information": answer.mutual}
+    for kind, values in (("p", answer.mean), ("std", answer.std)):
+        columns |= {f"{kind}_{name}": values[:, k] for k, name in enumerate(CLASSES)}
+    columns |= cell_maps(answer.cells, pixel=pixel)
+    maps = {name: values.reshape(grid.shape).astype(np.float32) for name, values in columns.items()}
+    return Field(maps, origin=grid.origin, step=grid.step)
+
+
+def _slide(
+    data: npt.NDArray[Any],
+    *,
+    window: int,
+    step: float | tuple[float, float],
+    flush: bool,
+    model: str | Path | None,
+    passes: int,
+    rng: Rng,
+) -> tuple[WindowGrid, _Answer]:
     if data.ndim != 2 or min(data.shape) < 2 or not np.isrealobj(data):
         raise InputError(f"a frame must be a real array (Y, X), got {data.dtype} of shape {data.shape}")
     grid = window_grid(data.shape, window=window, step=step, flush=flush)
     frame = torch.from_numpy(data.astype(np.float32))
     answer = _classify(grid.cut(frame, most=CHUNK), model=model, passes=passes, rng=rng)
-    columns = {"entropy": answer.entropy, "mutual_information": answer.mutual}
-    for kind, values in (("p", answer.mean), ("std", answer.std)):
-        columns |= {f"{kind}_{name}": values[:, k] for k, name in enumerate(CLASSES)}
-    maps = {name: values.reshape(grid.shape).astype(np.float32) for name, values in columns.items()}
-    return Field(maps, origin=grid.origin, step=grid.step)
+    return grid, answer
 
 
 def window_for_lattice(spacing_px: float, shape: tuple[int, int]) -> int:
@@ -130,12 +199,13 @@ def window_for_lattice(spacing_px: float, shape: tuple[int, int]) -> int:
 
 @dataclass(frozen=True)
 class _Answer:
-    """Of N windows: mean and standard deviation over passes (N, 6), entropy and mutual information (N,) [nats]."""
+    """Of N windows: mean and standard deviation over passes (N, 6), entropy and mutual information (N,) [nats], cells."""
 
     mean: FloatArray
     std: FloatArray
     entropy: FloatArray
     mutual: FloatArray
+    cells: Cells
 
 
 def _classify(parts: Iterable[torch.Tensor], *, model: str | Path | None, passes: int, rng: Rng) -> _Answer:
@@ -143,26 +213,48 @@ def _classify(parts: Iterable[torch.Tensor], *, model: str | Path | None, passes
     if passes < 0:
         raise InputError(f"passes must be 0 or more, got {passes}")
     loaded, card = load_model(model or "bravais")
-    if card.classes != CLASSES or not isinstance(loaded, BravaisNet):
+    if card.classes != CLASSES or not isinstance(loaded, SymmetryNet):
         raise ModelError(
             f"model {card.name!r} does not tell Bravais lattices; `atomreel models` lists those that do"
         )
     temperature = float(card.calibration.get("temperature", 1.0))
     with torch.inference_mode():
-        seen = [(describe(fit_window(part)), part.flatten(1).nan_to_num().std(1) == 0) for part in parts]
+        seen = [_read(loaded, part) for part in parts]
         if not seen:
-            return _Answer(np.zeros((0, 6)), np.zeros((0, 6)), np.zeros(0), np.zeros(0))
-        described, flat = (torch.cat(pieces) for pieces in zip(*seen, strict=True))
+            return _Answer(np.zeros((0, 6)), np.zeros((0, 6)), np.zeros(0), np.zeros(0), no_cells(0))
+        described = torch.cat([one.described for one in seen])
+        flat = torch.cat([one.flat for one in seen])
         if not passes:
-            mean = (loaded(described) / temperature).softmax(-1)
+            logits = torch.cat([loaded(part) for part in described.split(CHUNK)])
+            mean = (logits / temperature).softmax(-1)
             std, inner = torch.zeros_like(mean), entropy(mean)
         else:
             mean, std, inner = _sample(loaded, described, temperature=temperature, passes=passes, rng=rng)
         mutual = torch.where(flat, 0.0, mutual_information(mean, inner))
         mean = torch.where(flat[:, None], _certain_noise(mean), mean)
         std = torch.where(flat[:, None], 0.0, std)
-        values = (mean.double(), std.double(), entropy(mean), mutual)
-    return _Answer(*(cast(FloatArray, value.numpy()) for value in values))
+        values = [
+            cast(FloatArray, value.numpy()) for value in (mean.double(), std.double(), entropy(mean), mutual)
+        ]
+        found = join_lattices([one.found for one in seen])
+        cells = cells_of(found, mean, scale=seen[0].scale, classes=CLASSES)
+    return _Answer(values[0], values[1], values[2], values[3], cells)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """described: (n, features). found: lattices. flat: (n,) constant windows. scale: px of the image per px of these."""
+
+    described: torch.Tensor
+    found: Lattices
+    flat: torch.Tensor
+    scale: float
+
+
+def _read(net: SymmetryNet, part: torch.Tensor) -> _Seen:
+    described, found = net.read(fit_window(part))
+    flat = part.flatten(1).nan_to_num().std(1) == 0
+    return _Seen(described, found, flat, min(part.shape[1:]) / SIZE)
 
 
 def _certain_noise(like: torch.Tensor) -> torch.Tensor:
@@ -172,23 +264,26 @@ def _certain_noise(like: torch.Tensor) -> torch.Tensor:
 
 
 def _sample(
-    net: BravaisNet, described: torch.Tensor, *, temperature: float, passes: int, rng: Rng
+    net: SymmetryNet, described: torch.Tensor, *, temperature: float, passes: int, rng: Rng
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Mean, standard deviation and mean entropy over dropout masks, a bounded number of draws at a time."""
     seed = int(np.random.default_rng(rng).integers(2**62))
     generator = torch.Generator().manual_seed(seed)
-    total = torch.zeros(len(described), len(CLASSES), dtype=torch.float64)
-    squares = torch.zeros_like(total)
-    inner = torch.zeros(len(described), dtype=torch.float64)
-    at_once = max(1, DRAWS // len(described))
-    for start in range(0, passes, at_once):
-        logits = net.sample(described, passes=min(at_once, passes - start), generator=generator)
-        p = (logits / temperature).softmax(-1).double()
-        total += p.sum(0)
-        squares += p.square().sum(0)
-        inner += entropy(p).sum(0)
-    mean = total / passes
-    return mean, (squares / passes - mean.square()).clamp_min(0).sqrt(), inner / passes
+    at_once = min(passes, DRAWS)
+    found = []
+    for part in described.split(max(1, DRAWS // at_once)):
+        total, squares = torch.zeros(2, len(part), len(CLASSES), dtype=torch.float64)
+        inner = torch.zeros(len(part), dtype=torch.float64)
+        for start in range(0, passes, at_once):
+            logits = net.sample(part, passes=min(at_once, passes - start), generator=generator)
+            p = (logits / temperature).softmax(-1).double()
+            total += p.sum(0)
+            squares += p.square().sum(0)
+            inner += entropy(p).sum(0)
+        mean = total / passes
+        found.append((mean, (squares / passes - mean.square()).clamp_min(0).sqrt(), inner / passes))
+    mean, std, inner = (torch.cat(pieces) for pieces in zip(*found, strict=True))
+    return mean, std, inner
 
 
 def fit_window(windows: torch.Tensor) -> torch.Tensor:
