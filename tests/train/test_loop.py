@@ -11,7 +11,7 @@ import torch
 from atomreel.core.errors import AtomreelError
 from atomreel.tasks.columns import ColumnTask
 from atomreel.tasks.task import Arrays
-from atomreel.train.loop import Recipe, fit, follow, recipe_for, schedule
+from atomreel.train.loop import Recipe, fit, follow, recipe_for, schedule, turn
 
 SMALL = Recipe(steps=12, batch=2, first=8, fresh=0.5, window=8, seed=4)
 
@@ -58,6 +58,34 @@ def test_schedule_rises_then_falls_to_one_percent() -> None:
     assert values[0] < 0.02
     assert max(values) == pytest.approx(values[100], rel=0.05)
     assert values[-1] == pytest.approx(0.01, rel=0.05)
+
+
+def test_schedule_that_ends_at_one_stays_at_the_highest_rate() -> None:
+    values = [schedule(step, 1000, 1.0) for step in range(1000)]
+    assert values[0] < 0.02 and set(values[100:]) == {1.0}
+
+
+def test_in_turn_every_example_comes_once_an_epoch_in_another_order() -> None:
+    recipe = Recipe(batch=5, first=40, fresh=0.0, window=40, in_turn=1)
+    epochs = [[int(n) for step in range(8 * k, 8 * k + 8) for n in turn(recipe, step)] for k in range(3)]
+    assert all(sorted(epoch) == list(range(40)) for epoch in epochs)
+    assert epochs[0] != epochs[1] != epochs[2]
+    assert [step for step in range(1, 25) if recipe.epoch_ends(step)] == [8, 16, 24]
+
+
+class WatchedDots(Dots):
+    def watch(self, net: torch.nn.Module) -> dict[str, float]:
+        return {"held_out": float(not net.training)}
+
+
+def test_epochs_are_watched_and_resumed_the_same(tmp_path: Path) -> None:
+    recipe = Recipe(steps=12, batch=2, first=8, fresh=0.0, window=8, seed=4, in_turn=1)
+    task = WatchedDots(patch=32, network={"kind": "columns", "width": 8})
+    whole, record = fit(task, recipe, tmp_path / "whole", workers=0, device="cpu")
+    assert [row["step"] for row in record["curve"] if row.get("held_out") == 1.0] == [4, 8, 12]
+    fit(task, recipe, tmp_path / "parts", workers=0, device="cpu", stop_at=5)
+    resumed, _ = fit(task, recipe, tmp_path / "parts", workers=0, device="cpu")
+    assert torch.equal(weights(whole), weights(resumed))
 
 
 def test_unknown_recipe_keys_are_named() -> None:

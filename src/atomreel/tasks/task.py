@@ -30,7 +30,8 @@ class Task(Protocol):
     name: of the file. purpose, classes, input, scope: for the card.
     network: `kind` (module of `atomreel.nets`) and the arguments of its `build`.
     recipe: how the shipped model is trained, fields of `train.loop.Recipe`.
-    A task may have `narrowed(*, material, scope)`: the same task for one material and the conditions that a recipe names.
+    A task may have `narrowed(*, material, scope)`: the same task for one material and the conditions that a recipe names;
+    and `watch(net)`: numbers on held-out data for the curve, asked for after every epoch where `in_turn` makes epochs.
     """
 
     @property
@@ -72,8 +73,8 @@ class Task(Protocol):
 
 
 def load_task(name: str) -> Task:
-    """The task of file `tasks/<name>.py` (its `TASK`). Raises UnknownNameError."""
-    known = {key: module.TASK for key, module in modules("atomreel.tasks").items() if hasattr(module, "TASK")}
+    """The task of this name, which is the `TASK` of a file of `tasks/`. Raises UnknownNameError."""
+    known = {m.TASK.name: m.TASK for m in modules("atomreel.tasks").values() if hasattr(m, "TASK")}
     return cast(Task, lookup("task", name, known))
 
 

@@ -18,6 +18,7 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from atomreel.core.errors import AtomreelError, MissingExtraError, RecipeError
@@ -33,8 +34,9 @@ AVERAGE = 0.998  # decay of the running average of the weights, which is what is
 
 @dataclass(frozen=True)
 class Recipe:
-    """steps of `batch` examples; rate: highest learning rate (cosine to 1 %); first, fresh, window: see
-    `train.stock.Plan`; examples: how many fresh ones the final test uses."""
+    """steps of `batch` examples; rate: highest learning rate; last: share of it that a cosine ends at (1: no fall);
+    first, fresh, window: see `train.stock.Plan`; in_turn: 1 shows each of the `first` examples once before any comes
+    again (with fresh = 0, and a multiple of `batch` of them); examples: how many fresh ones the final test uses."""
 
     steps: int = 10_000
     batch: int = 16
@@ -45,9 +47,15 @@ class Recipe:
     fresh: float = 0.5
     window: int = 4000
     examples: int = 200
+    last: float = 0.01
+    in_turn: int = 0
 
     def plan(self) -> Plan:
         return Plan(self.first, self.fresh, self.window)
+
+    def epoch_ends(self, step: int) -> bool:
+        """Whether every example has been shown equally often after `step` steps; never for examples drawn at random."""
+        return bool(self.in_turn) and step * self.batch % self.first == 0
 
 
 def recipe_for(task: Task, changes: Mapping[str, Any] = MappingProxyType({})) -> Recipe:
@@ -92,11 +100,8 @@ def fit(
     bare, average = _fresh_networks(task, recipe.seed, first)
     plain = torch.optim.AdamW(bare.parameters(), lr=recipe.rate, weight_decay=recipe.weight_decay)
     about = load_checkpoint(out / "checkpoint", net=bare, average=average, optimiser=plain)
-    step, spent, rows = (
-        int(about.get("step", 0)),
-        float(about.get("seconds", 0)),
-        list(about.get("curve", [])),
-    )
+    step, spent = int(about.get("step", 0)), float(about.get("seconds", 0))
+    rows = list(about.get("curve", []))
     net, optimiser = fabric.setup(bare, plain)
     average.to(fabric.device)
     clock = saved = time.monotonic()
@@ -106,7 +111,7 @@ def fit(
         for made in batches(stock, recipe, start=step, end=end):
             batch = {k: v.to(fabric.device) for k, v in made.items()}
             for group in optimiser.param_groups:
-                group["lr"] = recipe.rate * schedule(step, recipe.steps)
+                group["lr"] = recipe.rate * schedule(step, recipe.steps, recipe.last)
             net.train()
             with _seeded(recipe.seed * 1_000_003 + step):  # dropout, too, depends on the step alone
                 loss, parts = task.loss(net, batch)
@@ -123,6 +128,8 @@ def fit(
                 means = {name: value / LOG_EVERY for name, value in sums.items()}
                 rows.append({"step": step, "seconds": spent + now - clock, **means})
                 sums = {}
+            if recipe.epoch_ends(step) and hasattr(task, "watch"):
+                rows.append({"step": step, "seconds": spent + now - clock, **task.watch(average.eval())})
             if step == end or (step % LOG_EVERY == 0 and now - saved > save_every):
                 saved = now
                 about = {"step": step, "seconds": spent + now - clock, "curve": rows}
@@ -167,14 +174,27 @@ def batches(stock: Stock, recipe: Recipe, *, start: int, end: int) -> Iterator[d
 def make_batch(stock: Stock, recipe: Recipe, step: int) -> dict[str, torch.Tensor]:
     """The batch of `step`; the same whenever it is asked for."""
     rng = np.random.default_rng([recipe.seed, 1, step])
-    parts = [stock.task.encode(stock.pick(step, rng), rng) for _ in range(recipe.batch)]
+    if recipe.in_turn:
+        items = stock.at(step)
+        chosen = [items[number] for number in turn(recipe, step)]
+    else:
+        chosen = [stock.pick(step, rng) for _ in range(recipe.batch)]
+    parts = [stock.task.encode(example, rng) for example in chosen]
     return {key: torch.from_numpy(np.stack([part[key] for part in parts])) for key in parts[0]}
 
 
-def schedule(step: int, steps: int) -> float:
-    """Share of the highest learning rate: linear rise, then a cosine down to 1 %."""
+def turn(recipe: Recipe, step: int) -> npt.NDArray[np.int64]:
+    """Numbers of the examples of `step` when all are shown in turn, in a new order every epoch."""
+    per_epoch = recipe.first // recipe.batch
+    order = np.random.default_rng([recipe.seed, 3, step // per_epoch]).permutation(recipe.first)
+    start = step % per_epoch * recipe.batch
+    return order[start : start + recipe.batch]
+
+
+def schedule(step: int, steps: int, last: float = 0.01) -> float:
+    """Share of the highest learning rate: linear rise, then a cosine down to `last`."""
     rise = min(1.0, (step + 1) / min(WARM_UP, max(1, steps // 10)))
-    return rise * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, step / max(1, steps)))))
+    return rise * (last + (1 - last) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / max(1, steps)))))
 
 
 @torch.no_grad()

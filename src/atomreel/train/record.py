@@ -27,7 +27,8 @@ def draw_curve(path: Path, rows: list[dict[str, Any]]) -> None:
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
     for name in table.columns.difference(["step", "seconds"], sort=False):
-        axes.plot(table["step"], table[name].abs(), label=name)
+        known = table[["step", name]].dropna()  # what is watched is known at the end of an epoch only
+        axes.plot(known["step"], known[name].abs(), label=name)
     axes.set(xlabel="step", ylabel="loss", yscale="log")
     if len(table):
         axes.legend()
