@@ -161,6 +161,11 @@ def test_symmetry_of_whole_frames_and_of_windows(lattice, call: Call, tmp_path: 
     assert code == 0 and group["p_hexagonal"].shape == (2, 3, 3) and group.attrs["window"] == 48
     code, _, err = call("symmetry", tmp_path / "a.npy", "-o", tmp_path / "s.csv")
     assert code == 2 and "--whole" in err
+    for name, said in (("bravias", "did you mean 'bravais'"), ("columns", "does not tell Bravais lattices")):
+        code, _, err = call(
+            "symmetry", tmp_path / "a.npy", "--whole", "--model", name, "-o", tmp_path / "s.csv"
+        )
+        assert code == 2 and said in err
 
 
 def test_a_folder_gives_one_run_each_and_a_summary(lattice, call: Call, tmp_path: Path) -> None:

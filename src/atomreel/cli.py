@@ -107,6 +107,7 @@ def symmetry(
         Path, typer.Option("--out", "-o", help="Table (.csv, .parquet) or, for maps, a .zarr Field.")
     ],
     whole: Annotated[bool, typer.Option("--whole", help="One row per frame instead of a map.")] = False,
+    model: Annotated[str | None, typer.Option(help="Model name or folder; short for symmetry.model.")] = None,
     recipe: RecipeFile = None,
     set: Sets = [],  # noqa: B006
 ) -> None:
@@ -114,7 +115,7 @@ def symmetry(
     from atomreel.core.recipe import load_recipe
     from atomreel.pipeline.batch import map_file, symmetry_of_files
 
-    chosen = load_recipe(recipe, overrides=set)
+    chosen = load_recipe(recipe, overrides=[*set, *([f"symmetry.model={model}"] if model else [])])
     typer.echo(symmetry_of_files(files, chosen, out=out) if whole else map_file(files, chosen, out=out))
 
 

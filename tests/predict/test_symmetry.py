@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import numpy.typing as npt
 import pytest
+from safetensors.torch import save_file
 
+from atomreel.core.card import Card, write_card
 from atomreel.core.errors import InputError
 from atomreel.core.image import Image
 from atomreel.predict.symmetry import (
@@ -14,6 +18,7 @@ from atomreel.predict.symmetry import (
     map_symmetry,
     window_for_lattice,
 )
+from atomreel.tasks.task import build_network
 
 ANGLES = {
     "square": (1, 90),
@@ -211,6 +216,23 @@ def test_what_cannot_be_used_is_refused() -> None:
     with pytest.raises(InputError, match="passes"):
         classify_windows(np.zeros((1, 8, 8)), passes=-1)
     assert classify_windows(np.zeros((0, 8, 8)))[0].shape == (0, 6)
+
+
+def test_a_network_of_another_kind_is_used_the_same_way(tmp_path: Path) -> None:
+    """A folder of the paper's network, small and untrained: windows, maps, passes; its card names its kind."""
+    network = {"kind": "bravais_2018", "reach": 8, "filters": [4, 4, 4], "dense": 16}
+    save_file(build_network(network).state_dict(), tmp_path / "weights.safetensors")
+    write_card(tmp_path / "card.toml", Card("mine", "bravais-2018", "test", network, CLASSES))
+    rng = np.random.default_rng(1)
+    frame = draw(1.2, 80, rng=rng, size=160)
+    plain, none = classify_windows(frame[None], model=tmp_path)
+    mean, std = classify_windows(frame[None], model=tmp_path, passes=3000, rng=2)
+    again, _ = classify_windows(frame[None], model=tmp_path, passes=3000, rng=2)
+    assert np.allclose(plain.sum(1), 1) and np.allclose(none, 0)
+    assert np.abs(mean - plain).max() < 0.1 and (std > 0).all() and np.array_equal(mean, again)
+    field = map_symmetry(frame, window=128, step=16, model=tmp_path, passes=30, rng=3)
+    assert field.shape == (3, 3) and field.maps["std_oblique"].min() > 0
+    assert np.abs(field.maps["p_oblique"] - plain[0, 4]).max() < 0.3
 
 
 def test_fit_window_keeps_what_has_the_right_size() -> None:

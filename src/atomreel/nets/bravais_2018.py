@@ -14,7 +14,10 @@ from atomreel.nets.dropout import kept, sample_sums
 from atomreel.nets.spectrum import Lattices, find_spots, fit_lattices, log_power
 
 CLASSES = 6
-AT_ONCE = 32  # passes whose maps are made together where every layer is masked
+AT_ONCE = 16  # passes whose maps are made together where every layer is masked: they stay in the cache
+DENSE_AT_ONCE = (
+    128  # passes that go through the first dense layer together: its weights are read once for them
+)
 
 
 def amplitude(windows: torch.Tensor, *, reach: int) -> torch.Tensor:
@@ -91,17 +94,28 @@ class PaperNet(nn.Module):
         return self._sample_last(sums, rng)
 
     def _sample_everywhere(self, one: torch.Tensor, passes: int, rng: np.random.Generator) -> torch.Tensor:
-        p = self.dropout
-        start = F.relu(self.convolutions[0](one)).bfloat16()
-        halves = [copy.deepcopy(convolution).bfloat16() for convolution in list(self.convolutions)[1:]]
-        sums = []
-        for first in range(0, passes, AT_ONCE):
-            count = min(AT_ONCE, passes - first)
-            x = _masked(start.expand(count, -1, -1, -1), p, rng)
-            for convolution in halves:
-                x = _masked(convolution(x).relu_(), p, rng)
-            x = _masked(F.avg_pool2d(x, 2), p, rng).flatten(1)
-            sums.append((x @ self.first.weight.bfloat16().T).float())
+        """Masks leave maps unscaled: the weights of the next layer take the factor, the dense ones that of two masks."""
+        p, factor = self.dropout, 1 / (1 - self.dropout)
+        first, *others = self.convolutions
+        halves = [copy.deepcopy(other).bfloat16() for other in others]
+        for half in halves:
+            half.weight *= factor
+        channels = others[-1].weight.shape[0] if others else first.weight.shape[0]
+        shape = (len(self.first.weight), channels, self.reach, self.reach // 2)
+        dense = self.first.weight.reshape(shape).permute(0, 2, 3, 1).flatten(1) * factor**2
+        dense = dense.bfloat16().T
+        start = first(one).bfloat16().contiguous(memory_format=torch.channels_last)
+        sums, pooled = [], []
+        for done in range(0, passes, AT_ONCE):
+            count = min(AT_ONCE, passes - done)
+            x = _masked(start, count, dropout=p, rng=rng)
+            for half in halves:
+                x = _masked(half(x), count, dropout=p, rng=rng)
+            x = _masked(F.avg_pool2d(x, 2), count, dropout=p, rng=rng)
+            pooled.append(x.permute(0, 2, 3, 1).reshape(count, -1))
+            if len(pooled) * AT_ONCE >= DENSE_AT_ONCE or done + count == passes:
+                sums.append((torch.cat(pooled) @ dense).float())
+                pooled = []
         return self._sample_last(torch.cat(sums), rng)
 
     def _sample_last(self, sums: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
@@ -114,11 +128,14 @@ class PaperNet(nn.Module):
         return F.dropout(x, self.dropout, training=self.training)
 
 
-def _masked(x: torch.Tensor, dropout: float, rng: np.random.Generator) -> torch.Tensor:
-    """Dropout of (N, C, Y, X) maps; the masks lie in memory as the maps do, channels last."""
-    count, channels, height, width = x.shape
-    masks = kept((count, height, width, channels), dropout=dropout, rng=rng).permute(0, 3, 1, 2)
-    return x * masks / (1 - dropout)
+def _masked(x: torch.Tensor, count: int, *, dropout: float, rng: np.random.Generator) -> torch.Tensor:
+    """(count or 1, C, Y, X) bfloat16 maps, channels last → (count, C, Y, X): ReLU and dropout, not rescaled.
+
+    Both on the bits: a number below nought is an integer below nought, and what is not kept has no bit left.
+    """
+    maps = x.permute(0, 2, 3, 1).view(torch.int16).clamp_min(0)
+    masks = kept((count, *maps.shape[1:]), dropout=dropout, rng=rng).to(torch.int16).neg_()
+    return masks.bitwise_and_(maps).view(torch.bfloat16).permute(0, 3, 1, 2)
 
 
 def build(
