@@ -131,6 +131,23 @@ def test_a_score_is_a_probability() -> None:
     assert all_right[sure].mean() > 0.8 > 0.45 > all_right[unsure].mean()
 
 
+def test_a_precision_counts_the_odds_of_the_contrast() -> None:
+    """The same image and scores: as the contrast gets doubtful fewer are kept, then none, and that is said."""
+    made = scene(2, "two species", spacing=9.0, counts=15)
+    kept = []
+    for odds in (1.0, 0.99, 0.97, 0.9):
+        survey = Survey(8 / 9, True, odds, 9.0, "given", "columns")
+        found = find_columns(made.image, survey=survey, precision=0.95, refine=False)
+        promised = len(found.table) - found.diagnostics["false_expected"]
+        assert promised == pytest.approx(odds * found.table.score.sum())
+        assert promised >= 0.95 * len(found.table)
+        kept.append(len(found.table))
+    assert kept[0] > kept[1] > kept[2] > kept[3] == 0
+    assert any("columns.contrast" in w for w in found.warnings)
+    told = find_columns(made.image, contrast="bright", spacing=9.0, precision=0.95, refine=False)
+    assert len(told.table) == kept[0] and not any("precision" in w for w in told.warnings)
+
+
 def test_the_tile_does_not_matter() -> None:
     made = scene(3, "honeycomb", spacing=9.0, counts=60, side=400)
     survey = survey_columns(made.image)

@@ -76,14 +76,15 @@ def find_columns(
     survey: from `survey_columns`, so that all frames of a movie are treated alike; otherwise made from this image
     with model, contrast ("auto", "bright", "dark") and spacing [px]. threshold: least score; the model's own
     operating point by default. precision: instead of it, the share of the columns that shall be real: as many are
-    kept as the scores allow. refine: joint maximum-likelihood positions with errors; without it the errors
-    are NaN. max_species: most intensity classes. tile: side of the pieces that the network sees at a time [px].
+    kept as the scores and the odds of the survey's contrast allow, which may be none. refine: joint
+    maximum-likelihood positions with errors; without it the errors are NaN. max_species: most intensity classes. tile: side of the pieces that the network sees at a time [px].
     decoder: how the network's map becomes positions, "peaks" (its maxima), "log"
     (`interpret.blobs`) or "watershed" (`interpret.segments`).
     backend: what runs the network, see `predict.backend.candidates`.
 
-    A score is the probability that the column is real, calibrated on simulated images; diagnostics["false_expected"]
-    is how many of the table are not, if the scores are right. Raises InputError, ModelError.
+    A score is the probability that the column is real if the contrast is as the survey says, calibrated on simulated
+    images; diagnostics["false_expected"] is how many of the table are not, if scores and odds are right. Raises
+    InputError, ModelError.
     """
     frame = as_frame(image)
     survey = survey or survey_columns(frame, model=model, contrast=contrast, spacing=spacing, backend=backend)
@@ -92,19 +93,20 @@ def find_columns(
         frame, cast(ColumnFinder, net), survey=survey, tile=tile, decoder=decoder, backend=backend
     )
     score = calibrated(position, logit, card.calibration)
-    least = _least(score, threshold, precision, card)
+    sure = survey.p_bright if survey.bright else 1 - survey.p_bright  # in the other contrast nothing is real
+    least = _least(score, threshold, precision, card=card, sure=sure)
     keep = score >= least
     table = pd.DataFrame(position[keep], columns=["y", "x"])
     table = table.assign(y_err=np.nan, x_err=np.nan, score=score[keep])
     known = domain_field(texture, position, logit, zoom=survey.zoom)
     table["domain"] = domain_at(known, position[keep])
-    warnings = [*survey.warnings, *doubts(table["domain"].to_numpy(), known)]
+    warnings = [*survey.warnings, *_beyond(precision, sure), *doubts(table["domain"].to_numpy(), known)]
     residual = None
     diagnostics: dict[str, Any] = {
         "columns": len(table),
         "candidates": len(score),
         "threshold": least,
-        "false_expected": float((1 - score[keep]).sum()),
+        "false_expected": float((1 - sure * score[keep]).sum()),
     }
     if refine and len(table) and min(frame.shape) >= 4:
         table, residual, more, notes = _refine(frame, table, survey)
@@ -117,16 +119,31 @@ def find_columns(
 
 
 def _least(
-    score: npt.NDArray[np.float64], threshold: float | None, precision: float | None, card: Card
+    score: npt.NDArray[np.float64],
+    threshold: float | None,
+    precision: float | None,
+    *,
+    card: Card,
+    sure: float,
 ) -> float:
-    """The score from which on columns are kept."""
+    """The score from which on columns are kept; sure: probability of the contrast by which they were scored."""
     if precision is None:
         return threshold if threshold is not None else float(card.threshold or 0.5)
     if threshold is not None or not 0 < precision < 1:
         raise InputError(
             f"precision {precision:g}, threshold {threshold}: give one of them, a precision between 0 and 1"
         )
-    return least_score(score, precision)
+    return least_score(score, precision / sure) if sure > precision else float(np.nextafter(1.0, 2.0))
+
+
+def _beyond(precision: float | None, sure: float) -> list[str]:
+    """What to say when the contrast is less certain than the columns shall be."""
+    if precision is None or sure > precision:
+        return []
+    return [
+        f"no column is kept: a precision of {precision:g} is asked for, and the contrast itself is right with a probability "
+        f"of {sure:.2g} (set columns.contrast if you know it)"
+    ]
 
 
 def _blobs(logits: npt.NDArray[np.float32]) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
