@@ -34,6 +34,8 @@ COMMANDS = {
     "large": "python benchmarks/bench_large.py; python benchmarks/bench_large.py 4000 4000",
     "demo": "python benchmarks/bench_demo.py",
     "columns_dose": "python benchmarks/bench_dose.py",
+    "precision": "python benchmarks/bench_precision.py",
+    "decoders": "python benchmarks/bench_decoders.py",
     "single_atoms": "python benchmarks/bench_single_atoms.py",
     "neighbours": "python benchmarks/bench_neighbours.py",
     "graphene": "python benchmarks/bench_graphene.py --images 4",
@@ -222,6 +224,35 @@ def dose() -> Iterator[str]:
             yield f"| {material} | {counts} | {cells} |"
 
 
+def precision() -> Iterator[str]:
+    """Precision asked for against precision reached, over the finder's whole scope."""
+    ours = measured("precision")
+    if not ours:
+        return
+    asked = ("0.8", "0.9", "0.95", "0.99")
+    yield "| images | n | " + " | ".join(f"asked {a}: reached (recall)" for a in asked) + " |"
+    yield "|" + "---|" * (2 + len(asked))
+    for way in ("told nothing", "told the contrast"):
+        for name, group in ours[way].items():
+            cells = (
+                f"{f['precision']:.3f} ± {f['precision_err']:.3f} ({f['recall']:.2f})" if f["found"] else "none found"
+                for f in (group[a] for a in asked)
+            )  # fmt: skip
+            yield f"| {way}: {name} | {group['images']} | " + " | ".join(cells) + " |"
+
+
+def decoders() -> Iterator[str]:
+    """Three ways from the network's map to centres."""
+    ours = measured("decoders")
+    if not ours:
+        return
+    yield "| decoder | F1 | precision | recall | rms error [% of the nearest distance] |\n|---|---|---|---|---|"
+    for name, one in ours["decoders"].items():
+        setting = f", {one['setting']}" if one["setting"] else ""
+        rates = " | ".join(f"{one[key]:.4f}" for key in ("f1", "precision", "recall"))
+        yield f"| {name}{setting} | {rates} | {100 * one['rms_error']:.2f} |"
+
+
 def single_atoms() -> Iterator[str]:
     """Hand-labelled Pt atoms: F1 per image, told nothing, told spacing and contrast, and blob_log."""
     ours = measured("single_atoms")
@@ -322,6 +353,8 @@ SECTIONS: dict[str, Callable[[], Iterator[str]]] = {
     "The chain": chain,
     "Yardstick: columns": columns,
     "Columns against dose": dose,
+    "Precision that is asked for": precision,
+    "Three decoders": decoders,
     "Yardstick: Bravais classes": bravais,
     "Atoms per column": heights,
     "Places that the finder does not know": known,
