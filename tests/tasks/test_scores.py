@@ -102,3 +102,5 @@ def test_a_precision_that_is_asked_for_is_kept(rng: np.random.Generator) -> None
     assert kept > 200 * 100
     assert least_score(np.array([0.5, 0.4]), 0.9) > 0.5
     assert least_score(np.array([0.95, 0.9]), 0.9) == 0.9
+    assert least_score(np.array([0.95, 0.9]), 0.9, sure=0.96) == 0.95
+    assert least_score(np.array([1.0, 1.0]), 0.9, sure=0.89) > 1

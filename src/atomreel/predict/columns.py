@@ -133,7 +133,7 @@ def _least(
         raise InputError(
             f"precision {precision:g}, threshold {threshold}: give one of them, a precision between 0 and 1"
         )
-    return least_score(score, precision / sure) if sure > precision else float(np.nextafter(1.0, 2.0))
+    return least_score(score, precision, sure=sure)
 
 
 def _beyond(precision: float | None, sure: float) -> list[str]:

@@ -73,11 +73,12 @@ def calibrated(position: Array, logit: npt.NDArray[np.floating], table: Mapping[
     return np.interp(told, table["evidence"], table["score"])
 
 
-def least_score(score: Array, precision: float) -> float:
+def least_score(score: Array, precision: float, *, sure: float = 1.0) -> float:
     """The least score at which the columns from there on are right in the share `precision` on average, by the scores
-    themselves: 1 − precision is their false-discovery rate. Above all scores where even the best do not reach it."""
+    themselves: 1 − precision is their false-discovery rate. sure: the probability of what the scores take for granted,
+    without which all are false. Above all scores where even the best do not reach it."""
     down = np.sort(score)[::-1]
-    enough = np.flatnonzero(np.cumsum(down) >= precision * np.arange(1, len(down) + 1))
+    enough = np.flatnonzero(sure * np.cumsum(down) >= precision * np.arange(1, len(down) + 1))
     return float(down[enough[-1]]) if len(enough) else float(np.nextafter(1.0, 2.0))
 
 
