@@ -17,6 +17,9 @@ DATA = Path(os.environ.get("ATOMREEL_DATA", ROOT.parent / "shared" / "data")).re
 SCORERS = DATA.parent / "yardstick"
 OUT = ROOT / "out" / "yardstick"
 MEASURED = ROOT / "benchmarks" / "measured"
+BASELINE = (
+    ROOT / "out" / "bravais-2018"
+)  # scored too where `atomreel train bravais-2018 -o out/bravais-2018` made it
 
 # set → what it is given, and for each of its outputs: scorer, truth, output, name of the figures
 RUNS = {
@@ -62,6 +65,11 @@ def main() -> None:
         print(f"\n{name}: {time.perf_counter() - start:.0f} s")
         for scorer, truth, found, what in scored:
             score(scorer, sets / truth, OUT / name / found, what)
+    if (BASELINE / "card.toml").is_file():
+        out, truth = OUT / "bravais-2018", sets / "Y2_bravais" / "lattices_truth.parquet"
+        command = [sys.executable, ROOT / "benchmarks" / "yardstick.py", "bravais", sets / "Y2_bravais", out]
+        subprocess.run([*command, "--model", BASELINE], check=True)
+        score("score_bravais.py", truth, out / "probs.csv", "bravais_2018_yardstick")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """Run the public command line on a yardstick set and write what its scorer reads.
 
-    python benchmarks/yardstick.py SET INPUT_DIR OUT_DIR
+    python benchmarks/yardstick.py SET INPUT_DIR OUT_DIR [--model MODEL]
 
 SET: columns (images → found.parquet), bravais (multi-page TIFF → probs.csv) or heights (focal series and images.json
 → found.parquet). One recipe per SET (benchmarks/recipes/SET.toml), nothing tuned per file, nothing read but INPUT_DIR.
+MODEL: of the set bravais, a name or folder instead of the default.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def columns(source: Path, out: Path) -> Path:
     return table
 
 
-def bravais(source: Path, out: Path) -> Path:
+def bravais(source: Path, out: Path, model: str = "bravais") -> Path:
     """probs.csv: frame, p_square … p_noise, of the TIFF (`lattices.tif` where there are several; others get their own)."""
     stacks = sorted(p for p in source.iterdir() if p.suffix.lower() in (".tif", ".tiff"))
     stacks.sort(key=lambda p: p.stem != "lattices")
@@ -41,7 +42,8 @@ def bravais(source: Path, out: Path) -> Path:
         raise SystemExit(f"{source}: no TIFF here")
     for stack in stacks:
         name = "probs.csv" if stack == stacks[0] else f"probs_{stack.stem}.csv"
-        atomreel("symmetry", stack, "--whole", "-r", RECIPES / "bravais.toml", "-o", out / name)
+        recipe = RECIPES / "bravais.toml"
+        atomreel("symmetry", stack, "--whole", "-r", recipe, "--model", model, "-o", out / name)
         found = pd.read_csv(out / name)
         found[["frame", *(c for c in found if c.startswith("p_"))]].to_csv(out / name, index=False)
     return out / "probs.csv"
@@ -74,9 +76,13 @@ def main() -> None:
     parser.add_argument("set", choices=sorted(SETS))
     parser.add_argument("input", type=Path)
     parser.add_argument("out", type=Path)
+    parser.add_argument("--model")
     chosen = parser.parse_args()
     chosen.out.mkdir(parents=True, exist_ok=True)
-    print(SETS[chosen.set](chosen.input, chosen.out))
+    if chosen.model and chosen.set != "bravais":
+        parser.error("--model is for the set bravais")
+    told = (chosen.model,) if chosen.model else ()
+    print(SETS[chosen.set](chosen.input, chosen.out, *told))
 
 
 if __name__ == "__main__":
