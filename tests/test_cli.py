@@ -20,7 +20,7 @@ from atomreel.core.recipe import recipe_keys
 FOUND = ["file", "frame", "y", "x", "y_err", "x_err", "score", "species", "intensity", "domain"]
 CLASSES = ["square", "rectangular", "centred", "hexagonal", "oblique", "noise"]
 VERBS = [
-    *("run", "info", "find", "heights", "symmetry", "surface", "simulate", "train"),
+    *("run", "info", "find", "heights", "symmetry", "transition", "surface", "simulate", "train"),
     *("evaluate", "models", "report", "export", "keys", "doctor"),
 ]
 QUICK = ("--set", "symmetry.passes=0", "--set", "run.preview=2")
@@ -143,15 +143,20 @@ def test_region_mask_and_frames(lattice, call: Call, tmp_path: Path) -> None:
 
 def test_symmetry_of_whole_frames_and_of_windows(lattice, call: Call, tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.stack([lattice] * 2))
-    code, _, _ = call("symmetry", tmp_path / "a.npy", "--whole", "-o", tmp_path / "s.csv")
+    code, told, _ = call("symmetry", tmp_path / "a.npy", "--whole", "-o", tmp_path / "s.csv")
     assert code == 0
     table = pd.read_csv(tmp_path / "s.csv")
-    assert list(table.columns) == [
-        "file",
-        "frame",
-        *(f"p_{c}" for c in CLASSES),
-        *(f"std_{c}" for c in CLASSES),
-    ]
+    names = ["file", "frame", *(f"p_{c}" for c in CLASSES), *(f"std_{c}" for c in CLASSES), "class"]
+    assert list(table.columns[: len(names)]) == names
+    assert {
+        "a_px",
+        "gamma_deg_err",
+        "shear_hexagonal",
+        "shear_hexagonal_err",
+        "consistent",
+        "verdict",
+    } <= set(table)
+    assert "hexagonal as imaged" in told
     assert table.frame.tolist() == [0, 1] and table.file.unique().tolist() == ["a.npy"]
     assert np.allclose(table[[f"p_{c}" for c in CLASSES]].sum(axis=1), 1, atol=1e-5)
     assert (table.p_hexagonal > 0.5).all() and (table[[f"std_{c}" for c in CLASSES]] >= 0).all().all()

@@ -111,12 +111,43 @@ def symmetry(
     recipe: RecipeFile = None,
     set: Sets = [],  # noqa: B006
 ) -> None:
-    """Bravais class of sliding windows (a Field), or with --whole of every whole frame (a table)."""
+    """Bravais class and lattice of sliding windows (a Field), or with --whole of every whole frame (a table).
+
+    The table also says which classes the true lattice may have, given how far drift may have sheared the image.
+    """
     from atomreel.core.recipe import load_recipe
     from atomreel.pipeline.batch import map_file, symmetry_of_files
+    from atomreel.pipeline.whole import verdicts
 
     chosen = load_recipe(recipe, overrides=[*set, *([f"symmetry.model={model}"] if model else [])])
-    typer.echo(symmetry_of_files(files, chosen, out=out) if whole else map_file(files, chosen, out=out))
+    if whole:
+        for line in verdicts(symmetry_of_files(files, chosen, out=out)):
+            screen.print(escape(line), highlight=False, soft_wrap=True)
+    else:
+        map_file(files, chosen, out=out)
+    typer.echo(out)
+
+
+@app.command(epilog="Example: atomreel transition movie.tif -o transition")
+def transition(
+    file: File,
+    *,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for shear.csv, transition.json and the figure.")
+    ],
+    origin: Annotated[str, typer.Option(help="The class that is left: hexagonal or square.")] = "hexagonal",
+    recipe: RecipeFile = None,
+    set: Sets = [],  # noqa: B006
+) -> None:
+    """The frame in which a movie's lattice is sheared by more than symmetry.shear, with its interval."""
+    from atomreel.core.recipe import load_recipe
+    from atomreel.pipeline.source import open_source
+    from atomreel.pipeline.transition import describe_crossing, transition_of_movie
+
+    chosen = load_recipe(recipe, overrides=set)
+    crossing = transition_of_movie(open_source(file, chosen.input), chosen, out=out, origin=origin)
+    screen.print(escape(describe_crossing(crossing, origin=origin)), highlight=False, soft_wrap=True)
+    typer.echo(out)
 
 
 @app.command(epilog="Example: atomreel surface vacuum.atomreel oxygen.atomreel -o surface")

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from atomreel.core.recipe import load_recipe
-from atomreel.pipeline.frames import analyse_frame, central_part, find_atoms, is_large, whole_symmetry
+from atomreel.pipeline.frames import analyse_frame, central_part, find_atoms, is_large
 from atomreel.pipeline.source import open_source
 from atomreel.pipeline.survey import plan_run
 
@@ -44,14 +44,6 @@ def test_a_mask_keeps_columns_where_it_is_set(movie: Path, tmp_path: Path) -> No
     plan = plan_run(source, recipe)
     table = find_atoms(plan.columns, source.clean(0)[0]).table
     assert 15 < len(table) < 45 and table.y.max() < 35.5
-
-
-def test_whole_symmetry_depends_on_the_frame_number_alone(movie: Path) -> None:
-    recipe = load_recipe(overrides=["symmetry.passes=3"])
-    table = whole_symmetry(open_source(movie, recipe.input), recipe)
-    again = whole_symmetry(open_source(movie, recipe.input), recipe)
-    pd.testing.assert_frame_equal(table, again)
-    assert table.frame.tolist() == [0, 1, 2, 3, 4] and (table.p_hexagonal > 0.5).all()
 
 
 def test_of_a_very_large_frame_the_middle_is_judged() -> None:

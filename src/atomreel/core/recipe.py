@@ -68,6 +68,18 @@ class Symmetry(Section):
     )
     step_A: Positive | None = Field(None, description="step [Å], instead of symmetry.step")
     passes: int = Field(20, ge=0, description="Monte-Carlo dropout passes; 0 = no standard deviation")
+    shear: float = Field(
+        0.02,
+        ge=0,
+        lt=0.5,
+        description="shear s (x′ = x + s·y) that imaging may have added to the true lattice",
+    )
+    scan: Literal["any", "rows", "columns"] = Field(
+        "any", description="slow scan along y (rows) or x (columns); 'any' = every linear distortion"
+    )
+    drift: bool = Field(
+        False, description="undo the drift between frames as it shears each frame (scans only)"
+    )
 
 
 class Drift(Section):

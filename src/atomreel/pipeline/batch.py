@@ -16,11 +16,12 @@ from atomreel.core.files import write_table
 from atomreel.core.recipe import Recipe
 from atomreel.core.run import RunFolder
 from atomreel.pipeline.driver import run
-from atomreel.pipeline.frames import find_atoms, frame_symmetry, whole_symmetry
+from atomreel.pipeline.frames import find_atoms, frame_symmetry
 from atomreel.pipeline.progress import progress
 from atomreel.pipeline.source import open_input, open_source
 from atomreel.pipeline.store import write_frames
 from atomreel.pipeline.survey import plan_columns, plan_run
+from atomreel.pipeline.whole import whole_symmetry
 from atomreel.predict.heights import find_heights
 from atomreel.read.movie import describe, list_datasets, suffix_table
 
@@ -158,7 +159,7 @@ def heights_of_files(
 
 
 def symmetry_of_files(inputs: Sequence[Path], recipe: Recipe, *, out: Path) -> Path:
-    """Class probabilities of every whole frame of every file: one row each. Returns the table's path."""
+    """Class and lattice of every whole frame of every file: one row each (`whole_symmetry`). Returns the table's path."""
     return _table_of_files(
         inputs,
         lambda file: [whole_symmetry(open_source(file, recipe.input), recipe)],

@@ -11,18 +11,15 @@ import pandas as pd
 
 from atomreel.core.field import Field
 from atomreel.core.image import FloatArray
-from atomreel.core.recipe import Recipe
 from atomreel.interpret.defects import find_defects
 from atomreel.interpret.holes import hole_fraction
 from atomreel.interpret.lattice import LatticeFit, fit_lattices
 from atomreel.interpret.species import label_species
 from atomreel.interpret.strain import map_strain
 from atomreel.kinetics.phases import class_fractions
-from atomreel.pipeline.source import Source
 from atomreel.pipeline.survey import BLOCK, ColumnPlan, Plan
-from atomreel.pipeline.windows import asked_side
 from atomreel.predict.columns import Found, find_columns
-from atomreel.predict.symmetry import CLASSES, classify_image, map_symmetry
+from atomreel.predict.symmetry import CLASSES, map_symmetry
 
 
 @dataclass(frozen=True)
@@ -80,25 +77,11 @@ def frame_symmetry(plan: Plan, i: int, data: FloatArray) -> Field:
         window=plan.windows.side,
         step=plan.windows.step,
         flush=plan.windows.flush,
+        pixel=plan.pixel,
         model=options.model,
         passes=options.passes,
         rng=np.random.default_rng([plan.recipe.run.seed, i]),
     )
-
-
-def whole_symmetry(source: Source, recipe: Recipe) -> pd.DataFrame:
-    """One row per frame: frame (its number in the file), p_<class>, std_<class> of the whole frame."""
-    options = recipe.symmetry
-    side = asked_side(options, source.movie.pixel)
-    rows = []
-    for i, number in enumerate(source.frames):
-        rng = np.random.default_rng([recipe.run.seed, number])
-        mean, std = classify_image(
-            source.clean(i)[0], window=side, model=options.model, passes=options.passes, rng=rng
-        )
-        row = {f"p_{name}": value for name, value in zip(CLASSES, mean, strict=True)}
-        rows.append({"frame": number, **row, **{f"std_{n}": v for n, v in zip(CLASSES, std, strict=True)}})
-    return pd.DataFrame(rows)
 
 
 def is_large(shape: tuple[int, int]) -> bool:
