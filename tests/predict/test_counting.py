@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.spatial import cKDTree
@@ -16,8 +18,11 @@ PIXEL, SIDE = 0.12, 260
 MTF = {"c1": 0.04, "c2": 0.5, "c3": 2.5}
 
 
-def made(seed: int, *, dose: float, tilt: float = 0.0):
-    """Series of a small particle, true positions [px] and heights; focus, blur, tilt and optics drawn at random."""
+def made(seed: int, *, dose: float, tilt: float = 0.0, contrast: float = 1.0):
+    """Series of a small particle, true positions [px] and heights; focus, blur, tilt and optics drawn at random.
+
+    contrast: share of the electrons that see the particle.
+    """
     rng = np.random.default_rng([5, seed])
     particle = random_particle(rng, tilt=(tilt, tilt), radius=(6, 7.5), thickest=7, support=0.0)
     common = (float(rng.uniform(-19, -11)), 1.0, float(rng.uniform(0, 8)), float(rng.uniform(-180, 180)))
@@ -27,7 +32,10 @@ def made(seed: int, *, dose: float, tilt: float = 0.0):
     shot = Shot(optics, dose / 3, PIXEL, MTF, rng.normal(0, 0.05, (3, 2)), np.zeros(2))
     thermal = float(rng.uniform(0.05, 0.09))
     wave = exit_wave(particle, side=432, pixel=SIDE * PIXEL / 432, thermal=thermal, slice_thickness=1.2)
-    series = 1.7 * record(coarser(wave, SIDE), shot, rng) + 20
+    wave = coarser(wave, SIDE)
+    counts = record(wave, replace(shot, dose=contrast * shot.dose), rng)
+    counts += record(np.ones_like(wave), replace(shot, dose=(1 - contrast) * shot.dose), rng)
+    series = 1.7 * counts + 20
     return series, particle.columns / PIXEL + SIDE / 2, particle.heights, 1.7 * shot.dose * PIXEL**2
 
 
@@ -52,6 +60,17 @@ def test_heights_from_a_wrong_start(tilt, dose):
     assert (found.source == -1).sum() == 1 and found.probability.shape == (len(true), 12)
     assert (found.probability.sum(1) <= 1 + 1e-9).all() and found.probability.max(1).mean() > 0.9
     assert 0.9 < found.misfit < 1.15
+
+
+@pytest.mark.parametrize("contrast", [0.7, 0.35])
+def test_contrast_lower_than_simulated_is_fitted(contrast):
+    """What real images have (W. M. Stobbs's factor) neither moves the counts nor what is claimed."""
+    series, true, heights, level = made(3, dose=12_000.0, contrast=contrast)
+    at, guess = wrong(true, heights, np.random.default_rng(4), share=0.3)
+    found = refine_heights(series, at, guess, pixel=PIXEL, dose=4000.0, level=level)
+    assert not found.trouble and np.exp(found.optics["contrast"]) == pytest.approx(contrast, rel=0.06)
+    index = cKDTree(true).query(found.position)[1]
+    assert (found.count == heights[index]).mean() > 0.95
 
 
 def test_noise_alone_is_not_believed(rng):

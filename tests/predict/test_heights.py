@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +95,34 @@ def test_a_fit_that_goes_far_from_the_network_is_not_believed(model, series, mon
     assert any("two atoms or more" in w for w in after.warnings) != used
 
 
+@pytest.mark.parametrize(
+    ("contrast", "warned", "sure"), [(1.0, False, 1.0), (0.8, True, 1.0), (0.5, True, 0.9)]
+)
+def test_contrast_that_is_not_the_simulated_one(model, rng, monkeypatch, contrast, warned, sure):
+    """It is told; the network reads again as if in its own domain; far off nothing is sure."""
+    asked = []
+
+    def reader(*args, dose, level, **given):
+        asked.append((dose, level))
+        return read_series(*args, dose=dose, level=level, **given)
+
+    def fit(series, columns, heights, *, most, **given):
+        count, n = np.clip(heights, 2, most - 1), len(heights)
+        optics, p = {"contrast": float(np.log(contrast))}, np.eye(most)[count - 1]
+        return Refined(columns, np.full((n, 2), 0.1), count, p, np.arange(n), optics, 1.0, 0.0, "")
+
+    monkeypatch.setattr(heights, "read_series", reader)
+    monkeypatch.setattr(heights, "refine_heights", fit)
+    series = 300 + 4.0 * rng.poisson(20.0, (3, 200, 200))
+    found = find_heights(series, pixel=0.12, dose=1000.0, vacuum=80.0, model=model, threshold=0.01)
+    assert any(f"contrast is {contrast:.2f}" in w for w in found.warnings) == warned
+    again = np.array([(1000 * contrast**2, np.nan)] * warned).reshape(-1, 2)
+    np.testing.assert_allclose(np.array(asked[1:]).reshape(-1, 2), again)
+    assert len(found.table) > 5 and found.table["height_p"].to_numpy() == pytest.approx(sure)
+    assert found.probability.sum(1) == pytest.approx(np.ones(len(found.table)))
+    np.testing.assert_array_equal(found.table["height"], found.probability.argmax(1) + 1)
+
+
 def test_nothing_found_is_an_empty_table(model):
     found = find_heights(np.ones((3, 160, 160)), pixel=0.12, model=model, threshold=0.999)
     assert list(found.table) == COLUMNS and len(found.table) == 0
@@ -127,8 +156,13 @@ def test_doubts_are_told(model, series):
         find_heights(series, pixel=0.12, model="bravais")
 
 
-def photograph(rng, *, tilt: float, dose: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A series on detector pixels of 0.12 Å with an offset and a gain, true columns and heights."""
+def photograph(
+    rng, *, tilt: float, dose: float, contrast: float = 1.0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A series on detector pixels of 0.12 Å with an offset and a gain, true columns and heights.
+
+    contrast: share of the electrons that see the particle.
+    """
     particle = random_particle(rng, tilt=(tilt, tilt), radius=(8, 11), thickest=8, support=0.0)
     optics = tuple(
         Optics(300.0, f + 7.0, cs=-15.0, c5=2.0, astigmatism=4.0, focal_spread=28.0, deflection=0.12)
@@ -137,7 +171,10 @@ def photograph(rng, *, tilt: float, dose: float) -> tuple[np.ndarray, np.ndarray
     mtf = {"c1": 0.04, "c2": 0.5, "c3": 2.5}
     shot = Shot(optics, dose / 3, 0.12, mtf, np.zeros((3, 2)), np.zeros(2))
     wave = exit_wave(particle, side=320, pixel=0.12, thermal=0.075)
-    return 200 + 2.0 * record(wave, shot, rng), particle.columns / 0.12 + 160, particle.heights
+    counts = record(wave, replace(shot, dose=contrast * shot.dose), rng)
+    if contrast < 1:
+        counts += record(np.ones_like(wave), replace(shot, dose=(1 - contrast) * shot.dose), rng)
+    return 200 + 2.0 * counts, particle.columns / 0.12 + 160, particle.heights
 
 
 @pytest.mark.skipif(not (shipped() / "heights" / "card.toml").is_file(), reason="no model is shipped yet")
@@ -159,3 +196,14 @@ def test_the_shipped_model_counts(rng):
         assert np.concatenate(right).mean() > exact and np.concatenate(close).mean() > 0.98
         if claimed:
             assert np.concatenate(sure).mean() == pytest.approx(np.concatenate(right).mean(), abs=0.06)
+
+
+@pytest.mark.skipif(not (shipped() / "heights" / "card.toml").is_file(), reason="no model is shipped yet")
+def test_the_shipped_model_counts_at_four_tenths_of_the_contrast(rng):
+    series, true, heights = photograph(rng, tilt=0.0, dose=30_000.0, contrast=0.4)
+    found = find_heights(series, pixel=0.12, dose=10_000.0)
+    assert any("contrast is 0." in w for w in found.warnings)
+    distance, index = cKDTree(true).query(found.table[["y", "x"]])
+    assert distance.max() < 5 and len(found.table) == len(true)
+    right = (found.table["height"].to_numpy() == heights[index]).mean()
+    assert right > 0.95 and 0.85 < found.table["height_p"].mean() < 0.96

@@ -49,7 +49,7 @@ PRIORS: Mapping[str, Prior] = {
     "a_sin": Prior(0.0, 8.0, -60.0, 60.0, 0.5, 8),
     "spread2": Prior(900.0, 400.0, 0.0, 6400.0, 20.0, 400),
     "deflection2": Prior(0.02, 0.02, -0.02, 0.2, 0.001, 0.02),
-    "contrast": Prior(0.0, 0.02, -1.5, 0.5, 0.01, 0.04),
+    "contrast": Prior(0.0, 0.3, -2.0, 0.5, 0.01, 0.1),  # real images have 0.3–0.7 of what is simulated
     "contrast_k": Prior(0.0, 0.005, -0.1, 0.1, 0.01, 0.02),
     "y_k": Prior(0.0, 0.1, -1.0, 1.0, 0.01, 0.1),
     "x_k": Prior(0.0, 0.1, -1.0, 1.0, 0.01, 0.1),
@@ -163,20 +163,23 @@ def _library(problem: Problem, state: State) -> Library:
 
 
 def _scanned(problem: Problem, state: State) -> State:
-    """The common focus from a scan, as its effect is far from linear."""
+    """The common focus from a scan, as its effect is far from linear, and with it the contrast, as far as it is from 1."""
     wave = synthesis.exit_wave(
         problem.grid, state.columns, _library(problem, state), thermal2=float(state.shared[-3])
     )
     data, _ = coefficients(problem.recorded, problem.grid, state.noise)
+    contrast = synthesis.COMMON.index("contrast")
+    known = problem.priors["contrast"]
     tried = []
     for focus in np.arange(-40, 41, 8.0):
         shared = state.shared.copy()
         shared[0] = focus
         model = synthesis.view(problem.grid, wave, shared).coefficients
-        tried.append((float(np.linalg.norm(data - model)), focus))
-    shared = state.shared.copy()
-    shared[0] = min(tried)[1]
-    return replace(state, shared=shared)
+        ratio = float(np.vdot(model, data).real / np.vdot(model, model).real)
+        ratio = float(np.clip(ratio, np.exp(known.low), np.exp(known.high)))
+        shared[contrast] = np.log(ratio)
+        tried.append((float(np.linalg.norm(data - ratio * model)), shared))
+    return replace(state, shared=min(tried, key=lambda t: t[0])[1])
 
 
 def _quadratic(problem: Problem, state: State, known: Quadratic | None = None) -> Quadratic:

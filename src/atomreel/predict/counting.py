@@ -41,7 +41,6 @@ UNEXPLAINED = 0.06  # of the power of the contrast: a fit that leaves more is no
 FAINT = 20.0  # times the noise of χ²: a particle's least contrast
 MEMBERS = 0.9  # least share of columns on the lattice
 NEAR = 3.2  # Å: neighbours
-UNKNOWN = 0.3  # width of the log contrast where the level of the vacuum is not known
 
 
 @dataclass(frozen=True)
@@ -102,10 +101,6 @@ def refine_heights(
     for sense in (1, -1) if ZONES[stack.zone].layers > 2 else (1,):
         problem, start = _begin(stack, at * pixel, guess, grid=grid, recorded=recorded, sense=sense)
         problem = replace(problem, counts=dose * pixel**2, level=level, most=most)
-        if not (np.isfinite(level) or np.isfinite(dose)):
-            problem = replace(
-                problem, priors={**PRIORS, "contrast": PRIORS["contrast"]._replace(width=UNKNOWN)}
-            )
         fits.append((problem, *fit(problem, start)))
     problem, state, quadratic = min(fits, key=lambda f: f[2].cost)
     return _refined(problem, state, quadratic, source)

@@ -23,6 +23,9 @@ from atomreel.tasks.heights import Reading, read_series
 LEAST_DOSE = 300.0  # e/Å² and image: below, the network alone is more often right
 FAR = 0.05  # share of columns two atoms or more from the network's answer, which hardly errs so far: a fit gone astray
 LEVEL_WITHIN = 0.06  # relative error up to which the measured level of the vacuum is used
+AGREES = 0.12  # of the log contrast: within it the strength of the contrast is believed
+LOW = 0.6  # share of the simulated contrast below which no height is called sure
+SLIP = 0.1  # there the probability, at the least, of one atom more or less than is called
 FOCUS_WITHIN = 30.0  # Å: differences of focus that depart more from the trained ones are refused
 
 
@@ -54,8 +57,8 @@ def find_heights(
     the first one to about 30 Å. vacuum: its grey level above the detector's offset, which tells how strong the
     contrast is; None: measured by the noise where the dose is known (`interpret.vacuum`), else done without.
     model: name or folder. threshold: least score; the model's own by default. refine: the network's answer is a start for
-    `counting.refine_heights`, where the dose is high enough and the fit explains the images. Brightness and offset of
-    the detector do not matter. Raises InputError, ModelError.
+    `counting.refine_heights`, where the dose is high enough and the fit explains the images; contrast unlike the
+    simulated one is told in the warnings. Brightness and offset of the detector do not matter. Raises InputError, ModelError.
 
     J. Madsen et al., Adv. Theory Simul. 1 (2018) 1800037, sections 2 and 4.3.
     """
@@ -65,52 +68,103 @@ def find_heights(
     series = _checked(images, pixel, card)
     warnings = _doubts(dose, defocus, card)
     level = _level(images, pixel, dose, vacuum, warnings)
-    reading = read_series(
-        cast(HeightReader, net), series, pixel=pixel, dose=np.nan if dose is None else dose, level=level
-    )
-    known = card.calibration
-    score = np.interp(reading.logit, known["logit"], known["score"])
-    keep = score >= (threshold if threshold is not None else float(card.threshold or 0.5))
-    probability = softmax(reading.heights[keep].astype(float) / float(known["temperature"]), axis=1)
-    if (full := int((probability.argmax(1) == len(card.classes) - 1).sum()) if keep.any() else 0) > 0:
-        warnings.append(
-            f"{full} columns have the most atoms that {card.name} tells apart ({len(card.classes)}): they may have more"
-        )
-    read = Heights(_table(reading, keep, score, probability, card, pixel), probability, tuple(warnings))
+    known = {"pixel": pixel, "dose": np.nan if dose is None else dose, "level": level}
+    read = _read(cast(HeightReader, net), card, series, known=known, threshold=threshold)
     if not refine or len(read.table) == 0 or (dose is not None and dose < LEAST_DOSE):
-        return read
-    return _refined(read, images, card, {"pixel": pixel, "dose": dose or np.nan, "level": level}, defocus)
+        return _warned(read, warnings, card)
+    at = tuple(defocus if defocus is not None else card.input["defocus_A"])
+    found = _fit(read, images, card, known=known, defocus=at)
+    if abs(np.log(_contrast(found, level))) > AGREES:
+        # so far as signal over noise goes, these images are like those of full contrast and this dose
+        like = {**known, "dose": known["dose"] * min(_contrast(found, level), 1.0) ** 2, "level": np.nan}
+        again = _read(cast(HeightReader, net), card, series, known=like, threshold=threshold)
+        if len(again.table):
+            read, found = again, _fit(again, images, card, known=known, defocus=at)
+    contrast = _contrast(found, level)
+    if abs(np.log(contrast)) > AGREES:
+        warnings.append(_weak(contrast))
+    read = _refined(read, found, warnings)
+    return _warned(_unsure(read) if contrast < LOW else read, warnings, card)
 
 
-def _refined(
+def _contrast(found: Refined, level: float) -> float:
+    """Share of the simulated contrast, 1 where that cannot be told."""
+    return float(np.exp(found.optics.get("contrast", 0.0))) if np.isfinite(level) else 1.0
+
+
+def _read(
+    net: HeightReader,
+    card: Card,
+    series: npt.NDArray[np.float32],
+    *,
+    known: Mapping[str, float],
+    threshold: float | None,
+) -> Heights:
+    """What the network says. known: pixel, dose and level."""
+    reading, calibration = read_series(net, series, **known), card.calibration
+    score = np.interp(reading.logit, calibration["logit"], calibration["score"])
+    keep = score >= (threshold if threshold is not None else float(card.threshold or 0.5))
+    probability = softmax(reading.heights[keep].astype(float) / float(calibration["temperature"]), axis=1)
+    return Heights(_table(reading, keep, score, probability, card, known["pixel"]), probability, ())
+
+
+def _fit(
     read: Heights,
     images: npt.ArrayLike,
     card: Card,
+    *,
     known: Mapping[str, float],
-    defocus: Sequence[float] | None,
-) -> Heights:
-    """Heights by the fit of the images; as they were, and a word in the warnings, where that fails."""
-    table = read.table
-    found = refine_heights(
+    defocus: tuple[float, ...],
+) -> Refined:
+    return refine_heights(
         images,
-        table[["y", "x"]].to_numpy(),
-        table["height"].to_numpy(),
-        pixel=known["pixel"],
-        dose=known["dose"],
-        level=known["level"],
+        read.table[["y", "x"]].to_numpy(),
+        read.table["height"].to_numpy(),
+        **known,
         element=str(card.scope["element"][0]),
         voltage=float(card.scope["voltage"][0]),
-        defocus=tuple(defocus if defocus is not None else card.input["defocus_A"]),
+        defocus=defocus,
         most=read.probability.shape[1],
     )
+
+
+def _refined(read: Heights, found: Refined, warnings: list[str]) -> Heights:
+    """Heights by the fit of the images; as they were, and a word in `warnings`, where that failed."""
+    table = read.table
     trouble = found.trouble or _astray(found, table["height"].to_numpy())
     if trouble:
-        return replace(read, warnings=(*read.warnings, f"heights are the network's alone: {trouble}"))
+        warnings.append(f"heights are the network's alone: {trouble}")
+        return read
     there = found.probability.sum(1)
     probability = found.probability / there[:, None]
     score = np.where(found.source < 0, there, table["score"].to_numpy()[found.source])
     columns = (*found.position.T, *found.error.T, score, found.count, probability.max(1))
-    return Heights(pd.DataFrame(dict(zip(table, columns, strict=True))), probability, read.warnings)
+    return Heights(pd.DataFrame(dict(zip(table, columns, strict=True))), probability, ())
+
+
+def _weak(contrast: float) -> str:
+    said = f"the contrast is {contrast:.2f} of the simulated one, so only its pattern tells the heights"
+    return said if contrast >= LOW else f"{said}; so far from what was learned no height is called sure"
+
+
+def _unsure(read: Heights) -> Heights:
+    """Heights with a share of each probability given to one atom more and one less."""
+    p = np.pad(read.probability, ((0, 0), (1, 1)), "edge")
+    p = (1 - SLIP) * read.probability + 0.5 * SLIP * (p[:, 2:] + p[:, :-2])
+    p /= p.sum(1, keepdims=True)
+    return replace(
+        read, table=read.table.assign(height=p.argmax(1) + 1, height_p=p.max(1, initial=0.0)), probability=p
+    )
+
+
+def _warned(read: Heights, warnings: list[str], card: Card) -> Heights:
+    most = len(card.classes)
+    if (full := int((read.table["height"] == most).sum())) > 0:
+        warnings = [
+            *warnings,
+            f"{full} columns have the most atoms that {card.name} tells apart ({most}): they may have more",
+        ]
+    return replace(read, warnings=tuple(warnings))
 
 
 def _astray(found: Refined, heights: npt.NDArray[np.int64]) -> str:
