@@ -2,23 +2,29 @@
 
     python benchmarks/bench_heights.py [MODEL] [--particles 12]
     python benchmarks/bench_heights.py --particles 42 --tilts aligned --doses 3000 30000 --out benchmarks/measured/heights_aligned.json
+    python benchmarks/bench_heights.py --network --particles 20 --doses 600 1000 30000 --out benchmarks/measured/heights_network.json
+    python benchmarks/bench_heights.py --particles 5 --tilts aligned --doses 3000 30000 --contrast 0.4 --out benchmarks/measured/heights_contrast_0.4.json
 
 Fresh particles along [110] under the conditions of Madsen et al. 2018 (section 4.3, figure 12): three images, one unknown
 common offset of focus within ± 20 Å, Cs −20 … −10 µm, tilt 0 or 0.5–3°. Imaged on the detector's own pixels.
+--network: without the fit. --least-dose: below it [e/Å² and image] the network is alone. --contrast: of what is simulated; the
+rest of the electrons see no particle.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
-from atomreel.predict.heights import find_heights
+from atomreel.predict import heights
 from atomreel.simulate.hrtem import Optics
 from atomreel.simulate.particles import coarser, exit_wave, random_particle
 from atomreel.simulate.series import FOCUS, Shot, record
@@ -30,6 +36,13 @@ TILTS = {"aligned": (0.0, 0.0), "tilted": (0.5, 3.0)}
 SIDE = 40.0  # Å
 FINE = 500  # px across SIDE, on which exit waves are computed
 MATCH = 0.62  # Å, a quarter of the distance of columns
+
+
+@dataclass(frozen=True)
+class Setting:
+    model: str
+    network: bool
+    contrast: float
 
 
 def random_shot(rng: np.random.Generator, dose: float) -> Shot:
@@ -47,7 +60,19 @@ def random_shot(rng: np.random.Generator, dose: float) -> Shot:
     )
 
 
-def one(rng: np.random.Generator, model: str, *, tilt: tuple[float, float], dose: float) -> dict[str, Any]:
+def photograph(
+    wave: npt.NDArray[np.complex64], shot: Shot, rng: np.random.Generator, contrast: float
+) -> npt.NDArray[np.float32]:
+    """Sums of counts of independent electrons are counts of their sum."""
+    series = record(wave, replace(shot, dose=contrast * shot.dose), rng)
+    if contrast < 1:
+        series = series + record(np.ones_like(wave), replace(shot, dose=(1 - contrast) * shot.dose), rng)
+    return series
+
+
+def one(
+    rng: np.random.Generator, setting: Setting, *, tilt: tuple[float, float], dose: float
+) -> dict[str, Any]:
     """Errors of the matched columns, claimed probabilities, and how many were found, missed and invented."""
     shot = random_shot(rng, dose)
     particle = random_particle(rng, tilt=tilt, radius=(8, 13), thickest=8, support=0.0)
@@ -56,7 +81,10 @@ def one(rng: np.random.Generator, model: str, *, tilt: tuple[float, float], dose
         particle, side=FINE, pixel=side * shot.pixel / FINE, thermal=float(rng.uniform(*THERMAL))
     )
     wave = coarser(wave, side)
-    found = find_heights(record(wave, shot, rng), pixel=shot.pixel, dose=shot.dose, model=model)
+    series = photograph(wave, shot, rng, setting.contrast)
+    found = heights.find_heights(
+        series, pixel=shot.pixel, dose=shot.dose, model=setting.model, refine=not setting.network
+    )
     true = particle.columns / shot.pixel + side / 2
     gap = cdist(true, found.table[["y", "x"]]) * shot.pixel
     i, j = linear_sum_assignment(np.minimum(gap, MATCH + 1))
@@ -69,6 +97,8 @@ def one(rng: np.random.Generator, model: str, *, tilt: tuple[float, float], dose
         "found": len(found.table),
         "error": (found.table[["y", "x"]].to_numpy()[j] - true[i])
         / found.table[["y_err", "x_err"]].to_numpy()[j],
+        "warned": any("contrast" in w for w in found.warnings),
+        "alone": any("network's alone" in w for w in found.warnings),
     }
 
 
@@ -89,6 +119,8 @@ def pooled(parts: list[dict[str, Any]]) -> dict[str, float]:
         "claimed_p": float(p.mean()),
         "calibration_error": float(np.abs(gap).sum() / len(off)),
         "positions_within_1_sigma": float((np.abs(error) < 1).mean()),
+        "contrast_warned": float(np.mean([part["warned"] for part in parts])),
+        "fit_refused": float(np.mean([part["alone"] for part in parts])),
     }
 
 
@@ -117,20 +149,36 @@ def main() -> None:
     parser.add_argument("--doses", nargs="+", type=float, default=list(DOSES))
     parser.add_argument("--out", type=Path, default=HERE / "measured" / "heights_dose.json")
     parser.add_argument("--figure", type=Path, default=HERE.parent / "docs" / "heights_dose.png")
+    parser.add_argument("--network", action="store_true", help="the network alone, no fit")
+    parser.add_argument("--least-dose", type=float, default=heights.LEAST_DOSE)
+    parser.add_argument("--contrast", type=float, default=1.0, help="of the simulated one")
     chosen = parser.parse_args()
+    heights.LEAST_DOSE = chosen.least_dose
+    setting = Setting(chosen.model, chosen.network, chosen.contrast)
     curves: dict[str, dict[str, dict[str, float]]] = {}
     for name in chosen.tilts:
         g, tilt, curves[name] = list(TILTS).index(name), TILTS[name], {}
         for dose in chosen.doses:
-            d = DOSES.index(dose)
+            d = DOSES.index(dose) if dose in DOSES else int(dose)
             rngs = [np.random.default_rng([77, g, d, k]) for k in range(chosen.particles)]
-            curves[name][f"{dose:g}"] = pooled([one(rng, chosen.model, tilt=tilt, dose=dose) for rng in rngs])
+            curves[name][f"{dose:g}"] = pooled([one(rng, setting, tilt=tilt, dose=dose) for rng in rngs])
             print(
                 name, f"{dose:g}", {k: round(v, 4) for k, v in curves[name][f"{dose:g}"].items()}, flush=True
             )
-    about = {"particles_per_point": chosen.particles, "doses": chosen.doses, "curves": curves}
+    about = {
+        "particles_per_point": chosen.particles,
+        "doses": chosen.doses,
+        "network_alone": chosen.network,
+        "least_dose": chosen.least_dose,
+        "contrast": chosen.contrast,
+        "curves": curves,
+    }
     chosen.out.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
-    if len(curves) == len(TILTS) and len(chosen.doses) == len(DOSES):
+    if (
+        setting == Setting("heights", False, 1.0)
+        and list(curves) == list(TILTS)
+        and chosen.doses == list(DOSES)
+    ):
         draw(curves, chosen.figure)
 
 
