@@ -20,8 +20,8 @@ from atomreel.core.recipe import recipe_keys
 FOUND = ["file", "frame", "y", "x", "y_err", "x_err", "score", "species", "intensity", "domain"]
 CLASSES = ["square", "rectangular", "centred", "hexagonal", "oblique", "noise"]
 VERBS = [
-    *("run", "info", "find", "heights", "symmetry", "transition", "surface", "simulate", "train"),
-    *("evaluate", "models", "report", "export", "keys", "doctor"),
+    *("run", "info", "find", "heights", "symmetry", "transition", "surface", "reactions"),
+    *("simulate", "train", "evaluate", "models", "report", "export", "keys", "doctor"),
 ]
 QUICK = ("--set", "symmetry.passes=0", "--set", "run.preview=2")
 Call = Callable[..., tuple[int, str, str]]

@@ -170,6 +170,27 @@ def surface(
     typer.echo(out)
 
 
+@app.command(epilog="Example: atomreel reactions ws2.atomreel -o reactions")
+def reactions(
+    run: Annotated[Path, typer.Argument(help="A Run folder of a movie.", show_default=False)],
+    *,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for defects, tracks, levels and rates.")],
+    material: Annotated[
+        str | None, typer.Option(help="Name or TOML file; the Run's own if unset.", show_default=False)
+    ] = None,
+) -> None:
+    """Defects judged over the whole movie, site by site: kinds, states, tracks, and the rates between states.
+
+    A doubtful frame is no reaction: what is likely before and after counts (a hidden Markov model with Bayesian intervals).
+    """
+    from atomreel.pipeline.reactions import reactions_of_run
+
+    for name, rate in reactions_of_run(run, out=out, material=material).items():
+        ends = f"({rate.low:.3g} … {rate.high:.3g})"
+        screen.print(escape(f"{name}: {rate.value:.3g} {ends} {rate.unit}"), highlight=False, soft_wrap=True)
+    typer.echo(out)
+
+
 @app.command(epilog="Example: atomreel simulate scope.toml -o simulated")
 def simulate(
     recipe: Annotated[Path, typer.Argument(help="Scope and material (TOML).", show_default=False)],

@@ -33,7 +33,7 @@ def surface_of_runs(runs: Sequence[Path], *, out: Path) -> pd.DataFrame | None:
         raise InputError(f"-o {out}: the name of a folder is needed")
     tables, fits = [], []
     for run in runs:
-        sites, times = _sites(run)
+        sites, times = sites_of_run(run)
         table, fit = _table(sites, times)
         tables.append(table.assign(run=run.name))
         fits.append(fit)
@@ -59,7 +59,8 @@ def describe_comparison(row: pd.Series) -> str:
     )
 
 
-def _sites(run: Path) -> tuple[Sites, np.ndarray | None]:
+def sites_of_run(run: Path) -> tuple[Sites, np.ndarray | None]:
+    """Persistent sites of a Run and the times of its frames [s], if known. Raises RunError, InputError."""
     folder = RunFolder(run)
     about = folder.about()["input"]
     frames, drift = int(about["frames"]), folder.path / "drift.parquet"

@@ -42,6 +42,12 @@ class Sites:
     spacing: float
     reference: int
 
+    def at(self, frame: int) -> Array:
+        """(S, 2) y, x [px] of all sites in a frame."""
+        motion = self.motion.iloc[frame]
+        turned = _turned(self.table[["y", "x"]].to_numpy(), float(np.radians(motion["turn_deg"])))
+        return np.asarray(turned + motion[["dy", "dx"]].to_numpy(float))
+
 
 def find_sites(
     atoms: pd.DataFrame,

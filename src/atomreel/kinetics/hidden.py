@@ -1,0 +1,268 @@
+"""Rates of hidden states: what is seen in a frame only makes states more or less likely (a hidden Markov model).
+
+The process runs in continuous time between frames at any times, dp/dt = p·Q; each observation gives a likelihood per state.
+States, the paths between frames and the rates are drawn in turn from their posterior (Gibbs sampling): states by filtering
+forward and sampling backward (C. K. Carter & R. Kohn, Biometrika 81 (1994) 541), the jumps between two frames by
+uniformisation (A. Hobolth & E. A. Stone, Ann. Appl. Stat. 3 (2009) 1204), rates from their Gamma distribution given
+jumps and dwell times. So a doubtful frame is no reaction, a pause has its length, and two changes within one step count as two.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy import linalg, stats
+
+from atomreel.core.errors import InputError
+from atomreel.kinetics.intervals import Estimate, check_level
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+SAME_DT = 1e-3  # relative: intervals closer than this share one exp(Q·Δt)
+PRIOR = 0.5  # changes that each rate is credited with beforehand (Jeffreys' for a Poisson count), in the time of one frame
+
+
+@dataclass(frozen=True, eq=False)
+class Hidden:
+    """What the observations say of the states and their rates.
+
+    states: names. q: (n, n) posterior median of the rates, row to column, 0 on the diagonal; low, high: interval.
+    draws: (D, n, n). events: (n, n) mean number of jumps, exposure: (n,) mean time in each state.
+    probability: (N, n) of each observation's states, in the order of the rows given.
+    """
+
+    states: tuple[str, ...]
+    q: Floats
+    low: Floats
+    high: Floats
+    draws: Floats
+    events: Floats
+    exposure: Floats
+    probability: Floats
+    unit: str
+    level: float
+
+    def estimates(self) -> dict[str, Estimate]:
+        """Named "before→after", for `to_rates`."""
+        method = f"hidden Markov model, Gibbs sampling, {self.level:.0%} posterior interval"
+        return {
+            f"{a}→{b}": Estimate(
+                float(self.q[i, j]),
+                float(self.low[i, j]),
+                float(self.high[i, j]),
+                self.unit,
+                round(float(self.events[i, j]), 3),
+                method,
+            )
+            for i, a in enumerate(self.states)
+            for j, b in enumerate(self.states)
+            if i != j and self.draws[:, i, j].any()
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class _Tracks:
+    """Observations side by side: emission (T, S, n), scaled to 1 at most; gap (T − 1, S) which Δt, 0 for none; dt (K,).
+
+    row: (T, S) of each observation, −1 beyond a track's end."""
+
+    emission: Floats
+    gap: Ints
+    dt: Floats
+    row: Ints
+
+
+def fit_hidden(
+    observed: pd.DataFrame,
+    likelihood: npt.ArrayLike,
+    *,
+    states: tuple[str, ...],
+    groups: npt.ArrayLike | None = None,
+    times: npt.ArrayLike | None = None,
+    draws: int = 1000,
+    burn: int = 200,
+    level: float = 0.95,
+    rng: np.random.Generator | int | None = None,
+) -> Hidden:
+    """Posterior of the rates between `states`, and of the state at each observation.
+
+    observed: track, frame. likelihood: (N, n) natural logarithm of how likely what was seen is in each state; a constant per row
+    does not matter. groups: (n, n) whole numbers: rates with the same number above 0 are one and the same, 0: cannot happen;
+    by default each its own. times: (T,) [s], one per frame. draws, burn: sweeps kept and thrown away before.
+    Raises InputError for wrong shapes, a row that no state explains, two points of a track in one frame.
+    """
+    tail = (1 - check_level(level)) / 2
+    n = len(states)
+    kinds = _groups(groups, n)
+    tracks = _side_by_side(observed, np.asarray(likelihood, dtype=float), n, times)
+    rng = np.random.default_rng(rng)
+    frame = float(tracks.dt[1:].min()) if len(tracks.dt) > 1 else 1.0
+    q = np.where(kinds > 0, 1 / (4 * n * frame), 0.0)
+    start = np.full(n, 1 / n)
+    kept, jumps, dwell = np.zeros((draws, n, n)), np.zeros((n, n)), np.zeros(n)
+    seen = np.zeros(tracks.emission.shape)
+    for sweep in range(burn + draws):
+        path, smoothed = _sample_states(tracks, q, start, rng)
+        count, time = _sample_jumps(tracks, q, path, rng)
+        q = _sample_rates(kinds, count, time + frame, rng)
+        start = rng.dirichlet(np.bincount(path[0], minlength=n) + PRIOR)
+        if sweep >= burn:
+            kept[sweep - burn] = q
+            jumps, dwell = jumps + count, dwell + time
+            seen += smoothed
+    inside = tracks.row >= 0
+    probability = np.empty((int(inside.sum()), n))
+    probability[tracks.row[inside]] = seen[inside] / draws
+    low, middle, high = np.quantile(kept, [tail, 0.5, 1 - tail], axis=0)
+    unit = "1/s" if times is not None else "1/frame"
+    return Hidden(states, middle, low, high, kept, jumps / draws, dwell / draws, probability, unit, level)
+
+
+def _groups(groups: npt.ArrayLike | None, n: int) -> Ints:
+    kinds = np.arange(1, n * n + 1).reshape(n, n) if groups is None else np.array(groups, dtype=np.int64)
+    if kinds.shape != (n, n) or (kinds < 0).any():
+        raise InputError(f"groups: whole numbers from 0 of shape ({n}, {n}), got shape {kinds.shape}")
+    kinds = kinds.copy()
+    np.fill_diagonal(kinds, 0)
+    return kinds
+
+
+def _side_by_side(observed: pd.DataFrame, log: Floats, n: int, times: npt.ArrayLike | None) -> _Tracks:
+    missing = [name for name in ("track", "frame") if name not in observed]
+    if missing or not len(observed):
+        raise InputError(
+            f"hidden states need rows with track and frame; {', '.join(missing) or 'rows'} missing"
+        )
+    if log.shape != (len(observed), n):
+        raise InputError(f"likelihood: expected shape ({len(observed)}, {n}), got {log.shape}")
+    best = log.max(1, keepdims=True)
+    if not np.isfinite(best).all() or np.isnan(log).any():
+        raise InputError("likelihood: every row must be finite for at least one state, and never NaN")
+    frame = observed["frame"].to_numpy(np.int64)
+    clock = frame.astype(float) if times is None else _clock(np.asarray(times, dtype=float), frame)
+    order = np.lexsort((frame, observed["track"].to_numpy()))
+    number = np.unique(observed["track"].to_numpy()[order], return_inverse=True)[1]
+    first = np.flatnonzero(np.diff(number, prepend=-1))
+    place = np.arange(len(order)) - first[number]
+    longest = int(place.max()) + 1
+    row = np.full((longest, int(number.max()) + 1), -1, dtype=np.int64)
+    row[place, number] = order
+    emission = np.ones((*row.shape, n))
+    emission[place, number] = np.exp(log - best)[order]
+    step = np.diff(clock[order])
+    within = place[1:] > 0
+    if (step[within] <= 0).any():
+        raise InputError("tracks: one track has two points in one frame, or times do not increase")
+    coarse, which = np.unique(np.round(np.log(step[within]) / SAME_DT), return_inverse=True)
+    dt = np.bincount(which, step[within], len(coarse)) / np.maximum(
+        np.bincount(which, minlength=len(coarse)), 1
+    )
+    gap = np.zeros((longest - 1, row.shape[1]), dtype=np.int64)
+    gap[place[1:][within] - 1, number[1:][within]] = which + 1
+    return _Tracks(emission, gap, np.concatenate([[0.0], dt]), row)
+
+
+def _clock(times: Floats, frame: Ints) -> Floats:
+    if frame.max() >= len(times):
+        raise InputError(f"times has {len(times)} entries, the tracks reach frame {frame.max()}")
+    return times[frame]
+
+
+def _generator(q: Floats) -> Floats:
+    return q - np.diag(q.sum(1))
+
+
+def _sample_states(
+    tracks: _Tracks, q: Floats, start: Floats, rng: np.random.Generator
+) -> tuple[Ints, Floats]:
+    """(T, S) states drawn given all observations, and (T, S, n) their probability given the states drawn after them."""
+    step = linalg.expm(_generator(q) * tracks.dt[:, None, None]).clip(0)
+    frames, count, n = tracks.emission.shape
+    ahead = np.empty((frames, count, n))
+    now = start * tracks.emission[0]
+    ahead[0] = now / now.sum(1, keepdims=True)
+    for t in range(1, frames):
+        now = np.matmul(ahead[t - 1][:, None], step[tracks.gap[t - 1]])[:, 0] * tracks.emission[t]
+        ahead[t] = now / np.maximum(now.sum(1, keepdims=True), 1e-300)
+    path = np.empty((frames, count), dtype=np.int64)
+    smoothed = np.empty((frames, count, n))
+    luck = rng.random((frames, count))
+    into = step.transpose(0, 2, 1)  # [Δt, after, before]
+    weight = ahead[-1]
+    for t in range(frames - 1, -1, -1):
+        if t < frames - 1:
+            weight = ahead[t] * into[tracks.gap[t], path[t + 1]]
+            weight = weight / np.maximum(weight.sum(1, keepdims=True), 1e-300)
+        smoothed[t] = weight
+        path[t] = np.minimum((np.cumsum(weight, 1) < luck[t][:, None]).sum(1), n - 1)
+    return path, smoothed
+
+
+def _sample_jumps(tracks: _Tracks, q: Floats, path: Ints, rng: np.random.Generator) -> tuple[Floats, Floats]:
+    """(n, n) jumps and (n,) time in each state, drawn given the states at the two ends of each interval."""
+    n = len(q)
+    jumps, time = np.zeros((n, n)), np.zeros(n)
+    fastest = max(float(q.sum(1).max()), 1e-300)
+    chain = np.eye(n) + _generator(q) / fastest
+    used = tracks.gap > 0
+    key = (tracks.gap[used] * n + path[:-1][used]) * n + path[1:][used]
+    for code, count in zip(*np.unique(key, return_counts=True), strict=True):
+        which, i, j = int(code) // n**2, int(code) // n % n, int(code) % n
+        dt = tracks.dt[which]
+        powers, chance = _numbers_of_jumps(chain, fastest * dt, i, j)
+        for number, times in enumerate(rng.multinomial(count, chance)):
+            if times:
+                _bridge(powers[: number + 1], (i, j), dt, times, out=(jumps, time), rng=rng)
+    return jumps, time
+
+
+def _numbers_of_jumps(chain: Floats, mean: float, i: int, j: int) -> tuple[list[Floats], Floats]:
+    """Powers of the chain, and the probability of each number of its steps from i to j, of which Poisson's is the prior."""
+    most = int(mean + 8 * np.sqrt(mean) + 12)
+    powers = [np.eye(len(chain))]
+    for _ in range(most):
+        powers.append(powers[-1] @ chain)
+    chance = stats.poisson.pmf(np.arange(most + 1), mean) * np.array([power[i, j] for power in powers])
+    return powers, chance / chance.sum()
+
+
+def _bridge(
+    powers: list[Floats],
+    ends: tuple[int, int],
+    dt: float,
+    count: int,
+    *,
+    out: tuple[Floats, Floats],
+    rng: np.random.Generator,
+) -> None:
+    """Adds jumps and times of `count` paths between `ends` whose chain makes len(powers) − 1 steps; some stay in place."""
+    jumps, time = out
+    steps = len(powers) - 1
+    now = np.full(count, ends[0])
+    spell = rng.exponential(size=(count, steps + 1))
+    spell *= dt / spell.sum(1, keepdims=True)
+    for k in range(steps):
+        np.add.at(time, now, spell[:, k])
+        weight = (
+            powers[1][now] * powers[steps - k - 1][:, ends[1]]
+            if steps - k > 1
+            else np.eye(len(time))[[ends[1]] * count]
+        )
+        weight = np.cumsum(weight, axis=1)
+        after = (weight < rng.random(count)[:, None] * weight[:, -1:]).sum(1)
+        moved = after != now
+        np.add.at(jumps, (now[moved], after[moved]), 1)
+        now = after
+    np.add.at(time, now, spell[:, -1])
+
+
+def _sample_rates(kinds: Ints, jumps: Floats, time: Floats, rng: np.random.Generator) -> Floats:
+    """(n, n) rates given jumps and times at risk: Gamma(changes + ½, time) for each group."""
+    events = np.bincount(kinds.ravel(), jumps.ravel())
+    risk = np.bincount(kinds.ravel(), np.repeat(time, len(time)))
+    rate = rng.gamma(events + PRIOR) / np.maximum(risk, 1e-300)
+    rate[0] = 0.0
+    return rate[kinds]
