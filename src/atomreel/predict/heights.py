@@ -20,7 +20,7 @@ from atomreel.predict.counting import Refined, refine_heights
 from atomreel.predict.model import load_model
 from atomreel.tasks.heights import Reading, read_series
 
-LEAST_DOSE = 300.0  # e/Å² and image: below, the network alone is more often right
+LEAST_DOSE = 300.0  # e/Å² and image: below, the fit is right no more often than the network, and claims more
 FAR = 0.05  # share of columns two atoms or more from the network's answer, which hardly errs so far: a fit gone astray
 LEVEL_WITHIN = 0.06  # relative error up to which the measured level of the vacuum is used
 AGREES = 0.12  # of the log contrast: within it the strength of the contrast is believed
