@@ -178,6 +178,7 @@ def test_the_command_prints_the_rates(tmp_path: Path, call: Callable[..., tuple[
     code, out, _ = call("reactions", tmp_path / "short.atomreel", "-o", tmp_path / "out")
     assert code == 0 and out.splitlines()[-1] == str(tmp_path / "out")
     assert "release of Mo_W" in out
+    assert {p.name for p in (tmp_path / "out").glob("*.png")} == {"states.png", "rate_matrix.png"}
 
 
 def test_what_cannot_be_judged_is_refused(tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ from atomreel.kinetics.hopping import fit_hops
 from atomreel.kinetics.intervals import Estimate, to_rates
 from atomreel.pipeline.complexes import ONE_HOP, SURE, Complex, Sublattice, apart, find_complexes
 from atomreel.pipeline.surface import sites_of_run
+from atomreel.report.reactions import draw_rates, draw_states
 from atomreel.track.link import link
 from atomreel.track.sites import Sites
 
@@ -47,7 +48,7 @@ BLURRED = 0.1  # of the sites more than usual without a column: such a frame is 
 def reactions_of_run(
     run: Path, *, out: Path, material: str | None = None, draws: int = 1000, rng: int = 0
 ) -> dict[str, Estimate]:
-    """Write OUT/defects.parquet, tracks.parquet, levels.csv and rates.json of a Run, and return the rates.
+    """Write OUT/defects.parquet, tracks.parquet, levels.csv, rates.json and figures of a Run, and return the rates.
 
     material: name or TOML file; by default what the Run was told. defects: as in a Run, with `state` (neighbour that lacks an atom, 1 …, counted by
     atan2(dy, dx) from −180° with y down; 0 none) and `track`. levels: brightness of every occupant. draws: of the sampler.
@@ -75,6 +76,12 @@ def reactions_of_run(
     write_table(out / "defects.parquet", tracks.drop(columns=["track", "link"]), kind="defects")
     write_table(out / "levels.csv", _level_table(layers), kind="levels")
     write_json(out / "rates.json", to_rates(rates))
+    for c in complexes:
+        folder = out if len(complexes) == 1 else out / f"{c.dopant}+{c.vacancy}"
+        folder.mkdir(exist_ok=True)
+        h = c.hidden
+        draw_states(c.rows, h.states, times=times, folder=folder)
+        draw_rates(h.states, h.q, (h.low, h.high), unit=h.unit, folder=folder)
     return rates
 
 
