@@ -1,4 +1,4 @@
-"""Lets the tests of this folder import their crystals."""
+"""Lets the tests of this folder import their crystals and polycrystals."""
 
 import sys
 from pathlib import Path

@@ -113,6 +113,44 @@ SCHEMAS: dict[str, dict[str, Column]] = {
         "residual_px": _opt("float64", "rms distance of columns from it [px]"),
         "symmetry": _opt("str", "class of the lattice within its errors"),
     },
+    "grains": {
+        "frame": Column("int64", "frame number"),
+        "grain": Column("int64", "label in the map of grains, from 1, the largest first"),
+        "symmetry": Column("str", "likeliest class of its windows"),
+        "p": Column("float64", "mean probability of that class over them"),
+        **{
+            name + end: Column("float64", meaning + (" (1σ)" if end else ""))
+            for name, meaning in (
+                ("a_px", "shortest vector [px]"),
+                ("b_px", "the next one, at 60° to 90° [px]"),
+                ("gamma_deg", "angle between them"),
+                ("angle_deg", "direction of a, of equally short ones that nearest to x, in (−90, 90]"),
+                ("area_px2", "area [px²]"),
+            )
+            for end in ("", "_err")
+        },
+        **{
+            name + end: _opt("float64", meaning + (" (1σ)" if end else ""))
+            for name, meaning in (("a_A", "a [Å]"), ("b_A", "b [Å]"), ("area_nm2", "area [nm²]"))
+            for end in ("", "_err")
+        },
+        "y": Column("float64", "centre of mass [px]"),
+        "x": Column("float64", "centre of mass [px]"),
+        "windows": Column("int64", "windows that show it alone"),
+        "cut": Column("bool", "whether it reaches the border of the frame"),
+    },
+    "boundaries": {
+        "frame": Column("int64", "frame number"),
+        "first": Column("int64", "grain on one side"),
+        "second": Column("int64", "grain on the other"),
+        "turn_deg": Column(
+            "float64", "turn from first to second, counter-clockwise on screen, least of equivalent ones"
+        ),
+        "turn_deg_err": Column("float64", "1σ [degrees]"),
+        "change_deg": Column("float64", "change of the lattice, strain included; 1° is 1.7 %"),
+        "length_px": Column("float64", "length as if it were straight [px]"),
+        "length_nm": _opt("float64", "length [nm]"),
+    },
     "defects": {
         **_POSITION,
         **_ERRORS,

@@ -151,7 +151,7 @@ def map_symmetry(
 
     Its maps are p_<class> and std_<class>, and in nats the predictive entropy and the mutual_information over dropout
     passes (`predict.uncertainty`; 0 without passes). The lattice of each window: a_px, b_px, gamma_deg, angle_deg with
-    their _err (`predict.cells`), NaN for noise; with pixel (dy, dx) [Å] also a_A and b_A.
+    their _err (`predict.cells`) and the vectors a_y_px … b_x_px, NaN for noise; with pixel (dy, dx) [Å] also a_A and b_A.
     window: px; one larger than the frame is cut to it. step: px, or (dy, dx), whole or not. flush: shorten the step by as
     little as lets the last windows end at the border; else less than a step of the frame may be left uncovered there.
     Raises InputError for a frame of less than 2 × 2 px.
@@ -163,6 +163,8 @@ def map_symmetry(
     for kind, values in (("p", answer.mean), ("std", answer.std)):
         columns |= {f"{kind}_{name}": values[:, k] for k, name in enumerate(CLASSES)}
     columns |= cell_maps(answer.cells, pixel=pixel)
+    for i, j in np.ndindex(2, 2):
+        columns["ab"[i] + "_" + "yx"[j] + "_px"] = answer.cells.vectors[:, i, j]
     maps = {name: values.reshape(grid.shape).astype(np.float32) for name, values in columns.items()}
     return Field(maps, origin=grid.origin, step=grid.step)
 
