@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from atomreel.nets import spectrum
 from atomreel.nets.spectrum import BINS, PAD, SIZE, find_spots, fit_lattices, log_power, reduce_basis
 
 
@@ -70,3 +71,56 @@ def test_error_of_a_lattice_is_honest() -> None:
     assert good.mean() > 0.97
     assert 0.4 < np.sqrt(np.mean(deviation[good] ** 2)) / np.sqrt(np.mean(claimed[good] ** 2)) < 1.2
     assert np.median(claimed) < 0.02
+
+
+def test_the_quick_logarithm_of_the_power_is_the_plain_one() -> None:
+    """Everything written out in numpy, ring by ring, where the module shares work and skips copies."""
+    rng = np.random.default_rng(2)
+    windows = np.stack(
+        [waves((12.3, 5.1), (-20.7, 9.4), noise=n, seed=k)[0].numpy() for k, n in enumerate((0.2, 2, 8))]
+    )
+    windows[2] += np.linspace(0, 9, SIZE) + 3 * rng.standard_normal((SIZE, 1))
+    found = log_power(torch.from_numpy(windows)).numpy()
+    t = np.linspace(-1, 1, SIZE)
+    taper = np.sin(np.pi * (np.arange(SIZE) + 0.5) / SIZE) ** 0.5
+    ky, kx = np.fft.fftfreq(BINS, 1 / BINS), np.arange(BINS // 2 + 1)
+    radius = np.hypot(ky[:, None], kx)
+    ring = np.rint(radius / PAD)[::PAD, ::PAD].astype(int)
+    for image, own in zip(windows, found, strict=True):
+        flat = image - image.mean()
+        norm = (t**2).sum() * SIZE
+        flat = flat - (flat.sum(1) @ t) / norm * t[:, None] - (flat.sum(0) @ t) / norm * t
+        power = np.abs(np.fft.rfft2(flat / flat.std() * np.outer(taper, taper), s=(BINS, BINS))) ** 2
+        logs = np.log(power + spectrum.RANGE * power[radius >= spectrum.LEAST].max() + 1e-9)
+        coarse = logs[::PAD, ::PAD]
+        floor = np.array([coarse[ring == k].mean() for k in range(ring.max() + 1)])
+        for _ in range(2):
+            held = np.minimum(coarse, floor[ring] + 1.5)
+            floor = np.array([held[ring == k].mean() for k in range(ring.max() + 1)])
+        floor = np.convolve(np.r_[floor[0], floor, floor[-1]], np.ones(3) / 3, mode="valid")
+        logs = logs - np.interp(radius / PAD, np.arange(len(floor)), floor) - 0.5772
+        far = (kx > 3) & (np.abs(ky) > 3)[:, None]  # the rest is lowered along the axes
+        far &= radius / PAD < len(floor) - 1
+        assert np.abs(own - logs)[far].max() < 2e-3
+
+
+def test_neighbours_and_their_largest_value_are_those_of_the_whole_plane() -> None:
+    half = torch.from_numpy(np.random.default_rng(3).standard_normal((2, BINS, BINS // 2 + 1))).float()
+    half[:, BINS // 2 + 1 :, 0] = half[:, 1 : BINS // 2, 0].flip(1)  # as the power of a real image
+    grid = spectrum._extended(half)
+    rng = np.random.default_rng(4)
+    y, x = (torch.from_numpy(rng.integers(-BINS // 2 + 4, BINS // 2 - 4, (2, 50))) for _ in range(2))
+
+    def value(n: int, y: int, x: int) -> float:
+        y, x = (-y, -x) if x < 0 else (y, x)
+        return float(half[n, y % BINS, x])
+
+    around = spectrum._around(grid, y, x, reach=2)
+    steps = [(dy, dx) for dy in range(-2, 3) for dx in range(-2, 3)]
+    for n, k in np.ndindex(2, 50):
+        expected = [value(n, int(y[n, k]) + dy, int(x[n, k]) + dx) for dy, dx in steps]
+        assert np.allclose(around[n, k], expected)
+    pooled = spectrum._dilated(grid)
+    plain = torch.nn.functional.max_pool2d(grid[:, None], 3, 1, 1)[:, 0]
+    assert torch.equal(pooled[:, 1:-1, 1:-1], plain[:, 1:-1, 1:-1])
+    assert torch.equal(pooled[:, 0], grid[:, 0]) and torch.equal(pooled[:, :, -1], grid[:, :, -1])

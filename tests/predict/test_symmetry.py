@@ -186,6 +186,24 @@ def test_the_map_of_a_fine_step_has_the_windows_of_a_coarse_one() -> None:
     np.testing.assert_allclose(fine[::4, ::4], coarse, atol=1e-5)
 
 
+def test_the_map_does_not_depend_on_the_number_of_threads() -> None:
+    import torch
+
+    frame = draw(1, 60, rng=np.random.default_rng(8), size=256)
+    before = torch.get_num_threads()
+    try:
+        found = []
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            found.append(map_symmetry(frame, step=12).maps)
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert all(
+        np.array_equal(found[0][name], other[name], equal_nan=True) for other in found[1:] for name in other
+    )
+
+
 def test_whole_images_large_and_small() -> None:
     rng = np.random.default_rng(6)
     for image in (

@@ -105,23 +105,42 @@ def log_power(windows: torch.Tensor) -> torch.Tensor:
     x = _level(windows.float())
     scale = x.square().mean((1, 2), keepdim=True).sqrt()
     x = torch.where(scale > 0, x / scale.clamp_min(1e-30), torch.zeros_like(x)) * _taper(x.device)
-    power = torch.fft.rfft2(x, s=(BINS, BINS)).abs().square_()
-    brightest = (power * (_radius(x.device, 1) >= LEAST)).amax((1, 2), keepdim=True)
+    real, imaginary = torch.view_as_real(torch.fft.rfft2(x, s=(BINS, BINS))).unbind(-1)
+    power = torch.addcmul(real * real, imaginary, imaginary)  # several times faster than the modulus
+    brightest = _brightest(power)
     logs = torch.log_(power.add_(brightest * RANGE + 1e-9))
-    rings = (_radius(x.device, PAD) / PAD).round().long()
-    count = torch.bincount(rings.flatten()).float()
+    flat, count, low, share = _rings(x.device)
     coarse = logs[:, ::PAD, ::PAD].flatten(1)
-    flat = rings.flatten()
     floor = torch.zeros(len(x), len(count), device=x.device).index_add_(1, flat, coarse) / count
     for _ in range(2):
-        held = torch.minimum(coarse, floor[:, flat] + 1.5)
+        held = torch.minimum(coarse, floor.add(1.5).index_select(1, flat))
         floor = torch.zeros_like(floor).index_add_(1, flat, held) / count
     floor = F.avg_pool1d(F.pad(floor[:, None], (1, 1), mode="replicate"), 3, 1)[:, 0]
-    place = (_radius(x.device, 1) / PAD).clamp(max=len(count) - 1.001)
+    below = (floor + 0.5772).index_select(1, low)
+    smooth = below.addcmul_(floor.diff(dim=1).index_select(1, low), share)
+    logs -= smooth.view_as(logs)
+    return _without_streaks(logs)
+
+
+@cache
+def _rings(device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Ring of every PAD-th frequency, frequencies per ring; of all frequencies the ring below and how far they are beyond it."""
+    flat = (_radius(device, PAD) / PAD).round().long().flatten()
+    count = torch.bincount(flat).float()
+    place = (_radius(device, 1) / PAD).flatten().clamp(max=len(count) - 1.001)
     low = place.long()
-    share = place - low
-    smooth = floor[:, low.flatten()] * (1 - share.flatten()) + floor[:, low.flatten() + 1] * share.flatten()
-    return _without_streaks(logs - smooth.view_as(logs) - 0.5772)
+    return flat, count, low, place - low
+
+
+def _brightest(power: torch.Tensor) -> torch.Tensor:
+    """(N, 1, 1) largest power outside LEAST."""
+    near = int(LEAST) + 1
+    far = power[:, near : 1 - near].amax((1, 2), keepdim=True)
+    radius = _radius(power.device, 1)
+    for rows in (slice(0, near), slice(1 - near, None)):
+        some = (power[:, rows] * (radius[rows] >= LEAST)).amax((1, 2), keepdim=True)
+        far = torch.maximum(far, some)
+    return far
 
 
 def _level(x: torch.Tensor) -> torch.Tensor:
@@ -134,40 +153,55 @@ def _level(x: torch.Tensor) -> torch.Tensor:
 
 
 def _without_streaks(logs: torch.Tensor) -> torch.Tensor:
-    """Columns and rows near the axes lowered to the floor: brightness that jumps from scan line to scan line."""
-    out = logs.clone()
-    middle = logs[:, :, :STREAK]
-    out[:, :, :STREAK] -= middle.clamp(max=3).mean(1, keepdim=True).add(0.3).clamp_min(0)
+    """In place: columns and rows near the axes lowered to the floor, as brightness jumps from scan line to scan line."""
+    upright = logs[:, :, :STREAK].clamp(max=3).mean(1, keepdim=True).add(0.3).clamp_min(0)
     rows = torch.cat([logs[:, :STREAK], logs[:, 1 - STREAK :]], 1)
     raised = rows.clamp(max=3).mean(2, keepdim=True).add(0.3).clamp_min(0)
-    out[:, :STREAK] -= raised[:, :STREAK]
-    out[:, 1 - STREAK :] -= raised[:, STREAK:]
-    return out
+    logs[:, :, :STREAK] -= upright
+    logs[:, :STREAK] -= raised[:, :STREAK]
+    logs[:, 1 - STREAK :] -= raised[:, STREAK:]
+    return logs
 
 
 def _extended(logs: torch.Tensor) -> torch.Tensor:
     """With EDGE columns of negative frequency on the left and wrapped rows, so that stencils never leave it."""
-    left = torch.roll(logs[:, :, 1 : EDGE + 1].flip(1, 2), 1, dims=1)
-    wide = torch.cat([left, logs], 2)
-    return torch.cat([wide[:, -EDGE:], wide, wide[:, :EDGE]], 1)
+    n, height, width = logs.shape
+    out = logs.new_empty(n, height + 2 * EDGE, width + EDGE)
+    middle = out[:, EDGE:-EDGE]
+    middle[:, :, EDGE:] = logs
+    middle[:, :, :EDGE] = torch.roll(logs[:, :, 1 : EDGE + 1].flip(1, 2), 1, dims=1)
+    out[:, :EDGE], out[:, -EDGE:] = middle[:, -EDGE:], middle[:, :EDGE]
+    return out
 
 
 def _gather(grid: torch.Tensor, y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     """Values of an extended grid (N, H, W) at integer frequencies (N, …), conjugate-symmetric, cut at its rim."""
-    mirrored = x < 0
-    y, x = torch.where(mirrored, -y, y), torch.where(mirrored, -x, x)
+    index, _ = _index(grid, y, x)
+    return grid.flatten(1).gather(1, index.flatten(1)).view_as(index)
+
+
+def _index(grid: torch.Tensor, y: torch.Tensor, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Places in a flat extended grid, and −1 where the mirror image is meant, whose neighbours lie the other way."""
+    way = torch.where(x < 0, -1, 1)
     half = BINS // 2
-    row = (y.clamp(-half, half - 1) % BINS) + EDGE
-    index = row * grid.shape[2] + x.clamp(max=half) + EDGE
+    row = ((y * way).clamp(-half, half - 1) % BINS) + EDGE
+    return row * grid.shape[2] + (x * way).clamp(max=half) + EDGE, way
+
+
+def _around(grid: torch.Tensor, y: torch.Tensor, x: torch.Tensor, *, reach: int) -> torch.Tensor:
+    """(N, …, (2 reach + 1)²) values around integer frequencies (N, …); reach ≤ EDGE. Beyond the outermost frequency in x
+    the values mean nothing."""
+    index, way = _index(grid, y, x)
+    dy, dx = _stencil(reach, grid.device)
+    index = index[..., None] + way[..., None] * (dy * grid.shape[2] + dx)
     return grid.flatten(1).gather(1, index.flatten(1)).view_as(index)
 
 
 def _vertex(grid: torch.Tensor, y: torch.Tensor, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Position (complex bins) and height of the parabola through a maximum and its four neighbours."""
-    centre = _gather(grid, y, x)
+    _, up, _, left, centre, right, _, down, _ = _around(grid, y, x, reach=1).unbind(-1)
     moves = []
-    for dy, dx in ((1, 0), (0, 1)):
-        before, after = _gather(grid, y - dy, x - dx), _gather(grid, y + dy, x + dx)
+    for before, after in ((up, down), (left, right)):
         curve = (before - 2 * centre + after).clamp(max=-1e-3)
         moves.append((0.5 * (before - after) / curve).clamp(-0.6, 0.6))
     return torch.complex(x + moves[1], y + moves[0]), centre
@@ -179,17 +213,19 @@ def find_spots(logs: torch.Tensor) -> Spots:
     radius = _radius(logs.device, 1)
     allowed = (radius >= LEAST) & (radius <= 0.94 * BINS / 2)
     allowed[1 : BINS // 2, 0] = False  # each spot of the column x = 0 once
-    inner = torch.where(allowed, logs, -9.0)[:, :, : BINS // 2]
-    blocks = inner.reshape(len(logs), BINS // 4, 4, BINS // 8, 4)
-    _, which = blocks.amax((2, 4)).flatten(1).topk(4 * PEAKS, dim=1)
-    tiles = blocks.transpose(2, 3).flatten(3).flatten(1, 2)
-    place = tiles.gather(1, which[..., None].expand(-1, -1, 16)).argmax(-1)
+    inner = torch.where(allowed[:, : BINS // 2], logs[:, :, : BINS // 2], -9.0)
+    rows = inner.unflatten(1, (BINS // 4, 4)).amax(2)
+    _, which = rows.unflatten(2, (BINS // 8, 4)).amax(3).flatten(1).topk(4 * PEAKS, dim=1)
+    step = torch.arange(4, device=logs.device)
+    y = (which // (BINS // 8) * 4)[..., None, None] + step[:, None]
+    x = (which % (BINS // 8) * 4)[..., None, None] + step
+    tiles = inner.flatten(1).gather(1, (y * (BINS // 2) + x).flatten(1)).view(*which.shape, 16)
+    place = tiles.argmax(-1)
     y = which // (BINS // 8) * 4 + place // 4
     x = which % (BINS // 8) * 4 + place % 4
     y = torch.where(y >= BINS // 2, y - BINS, y)
-    dy, dx = _stencil(2, logs.device)
-    around = _gather(grid, y[..., None] + dy, x[..., None] + dx)
-    value = around[..., len(dy) // 2]
+    around = _around(grid, y, x, reach=2)
+    value = around[..., around.shape[-1] // 2]
     strength, order = torch.where(value >= around.amax(-1), value, -9.0).topk(PEAKS, dim=1)
     where, _ = _vertex(grid, y.gather(1, order), x.gather(1, order))
     return Spots(where, strength)
@@ -204,9 +240,18 @@ def _stencil(reach: int, device: torch.device) -> tuple[torch.Tensor, torch.Tens
 
 def _dilated(grid: torch.Tensor) -> torch.Tensor:
     """Largest value of each 3 × 3 neighbourhood; the rim is left as it is."""
-    out = grid.clone()
-    rows = torch.maximum(torch.maximum(grid[:, :-2], grid[:, 1:-1]), grid[:, 2:])
-    out[:, 1:-1, 1:-1] = torch.maximum(torch.maximum(rows[..., :-2], rows[..., 1:-1]), rows[..., 2:])
+    flat = grid.flatten(1)
+    width = grid.shape[2]
+    # neighbours as shifts of the flat grid, which are contiguous; the rim is put right afterwards
+    rows = torch.maximum(flat[:, :-2], flat[:, 1:-1])
+    torch.maximum(rows, flat[:, 2:], out=rows)
+    best = torch.maximum(rows[:, : -2 * width], rows[:, width:-width])
+    torch.maximum(best, rows[:, 2 * width :], out=best)
+    out = torch.empty_like(flat)
+    out[:, width + 1 : -width - 1] = best
+    out = out.view_as(grid)
+    for side in (0, -1):
+        out[:, side], out[:, :, side] = grid[:, side], grid[:, :, side]
     return out
 
 
@@ -235,13 +280,22 @@ def _evidence(
     pooled: torch.Tensor, first: torch.Tensor, second: torch.Tensor, reach: torch.Tensor
 ) -> torch.Tensor:
     """Sum over the predicted spots nearer than `reach` of log power over what noise would have there."""
-    orders = ORDERS.to(first.device)
-    q = first[..., None] * orders[:, 0] + second[..., None] * orders[:, 1]
-    level = _gather(pooled, q.imag.round().long(), q.real.round().long()).clamp(-1, FULL_LEVEL)
-    total = torch.where(q.abs() <= reach[:, None, None], level - NOISE_LEVEL, 0.0).sum(-1)
+    y, x = _predicted(first, second, len(ORDERS))
+    level = _gather(pooled, y.round().long(), x.round().long()).clamp(-1, FULL_LEVEL)
+    total = torch.where(x * x + y * y <= reach.square()[:, None, None], level - NOISE_LEVEL, 0.0).sum(-1)
     area = (first.conj() * second).imag.abs()
     sound = (first.abs() >= LEAST) & (area >= 0.5 * first.abs() * second.abs())
     return torch.where(sound, total, -99.0)
+
+
+def _predicted(first: torch.Tensor, second: torch.Tensor, use: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """y and x (…, use) of the first orders of a lattice; complex numbers would take several times as long."""
+    orders = ORDERS.to(first.device)[:use].float()
+    h, k = orders.unbind(-1)
+    return (
+        first.imag[..., None] * h + second.imag[..., None] * k,
+        first.real[..., None] * h + second.real[..., None] * k,
+    )
 
 
 def _refine(
@@ -255,14 +309,15 @@ def _refine(
     dy, dx = _stencil(2, first.device)
     for use in (4, 12, 24, 24):
         h, k = orders[:use, 0].float(), orders[:use, 1].float()
-        q = first[..., None] * h + second[..., None] * k
-        y, x = q.imag.round().long(), q.real.round().long()
-        around = _gather(grid, y[..., None] + dy, x[..., None] + dx)
+        qy, qx = _predicted(first, second, use)
+        y, x = qy.round().long(), qx.round().long()
+        around = _around(grid, y, x, reach=2)
         # a little preference for the place that was predicted, against neighbouring noise
-        miss = (torch.complex((x[..., None] + dx).float(), (y[..., None] + dy).float()) - q[..., None]).abs()
-        best = (around - 0.15 * miss.square()).argmax(-1)
+        off_y, off_x = (y - qy)[..., None] + dy, (x - qx)[..., None] + dx
+        best = (around - 0.15 * (off_y * off_y + off_x * off_x)).argmax(-1)
         spot, level = _vertex(grid, y + dy[best], x + dx[best])
-        inside = (q.abs() >= LEAST) & (q.abs() <= 0.94 * BINS / 2)
+        q, far = torch.complex(qx, qy), qx * qx + qy * qy
+        inside = (far >= LEAST**2) & (far <= (0.94 * BINS / 2) ** 2)
         variance = torch.exp(-level) + 4e-4  # what noise and what interpolation do
         weight = torch.sigmoid((level - SPOT) / 0.3) * inside / variance
         weight = weight + 1e-6

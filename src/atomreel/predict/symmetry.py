@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Protocol, cast, runtime_checkable
 
@@ -221,7 +223,7 @@ def _classify(parts: Iterable[torch.Tensor], *, model: str | Path | None, passes
         )
     temperature = float(card.calibration.get("temperature", 1.0))
     with torch.inference_mode():
-        seen = [_read(loaded, part) for part in parts]
+        seen = _read_all(loaded, parts)
         if not seen:
             return _Answer(np.zeros((0, 6)), np.zeros((0, 6)), np.zeros(0), np.zeros(0), no_cells(0))
         described = torch.cat([one.described for one in seen])
@@ -254,9 +256,29 @@ class _Seen:
 
 
 def _read(net: SymmetryNet, part: torch.Tensor) -> _Seen:
-    described, found = net.read(fit_window(part))
-    flat = part.flatten(1).nan_to_num().std(1) == 0
+    with torch.inference_mode():  # which each thread must be told
+        described, found = net.read(fit_window(part))
+        flat = part.flatten(1).nan_to_num().std(1) == 0
     return _Seen(described, found, flat, min(part.shape[1:]) / SIZE)
+
+
+def _read_all(net: SymmetryNet, parts: Iterable[torch.Tensor]) -> list[_Seen]:
+    """Batches on as many threads as torch may use, each on its own: the many small steps of one batch gain nothing from
+    threads. The answers do not depend on their number."""
+    threads, coming = torch.get_num_threads(), iter(parts)
+    some = list(islice(coming, 4 * threads))
+    if threads == 1 or len(some) < 2:
+        return [_read(net, part) for part in chain(some, coming)]
+    seen: list[_Seen] = []
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            while some:
+                seen += pool.map(lambda part: _read(net, part), some)
+                some = list(islice(coming, 4 * threads))
+    finally:
+        torch.set_num_threads(threads)
+    return seen
 
 
 def _certain_noise(like: torch.Tensor) -> torch.Tensor:
