@@ -2,8 +2,8 @@
 
     python benchmarks/yardstick.py SET INPUT_DIR OUT_DIR [--model MODEL]
 
-SET: columns (images → found.parquet), bravais (multi-page TIFF → probs.csv) or heights (focal series and images.json
-→ found.parquet). One recipe per SET (benchmarks/recipes/SET.toml), nothing tuned per file, nothing read but INPUT_DIR.
+SET: columns (images → found.parquet), bravais (multi-page TIFF → probs.csv), heights (focal series and images.json
+→ found.parquet) or holes (movie.tif and times.csv → holes.csv, rates.json). One recipe per SET (benchmarks/recipes/SET.toml), nothing tuned per file, nothing read but INPUT_DIR.
 MODEL: of the set bravais, a name or folder instead of the default.
 """
 
@@ -66,7 +66,26 @@ def heights(source: Path, out: Path) -> Path:
     return out / "found.parquet"
 
 
-SETS = {"columns": columns, "bravais": bravais, "heights": heights}
+def holes(source: Path, out: Path) -> Path:
+    """holes.csv: frame, area_fraction (holes by missing columns), …; rates.json: [value, low, high] of ρ, A₀, C.
+
+    C is the mean share of the vacancies that are no part of a hole. The Run stays in OUT_DIR/run.
+    """
+    times = source / "times.csv"
+    told = ["--set", f"input.times_csv={times}"] if times.exists() else []
+    atomreel("run", source / "movie.tif", "-r", RECIPES / "holes.toml", *told, "-o", out / "run")
+    phases = pd.read_parquet(out / "run" / "phases.parquet")
+    names = {"hole_fraction": "area_fraction", "hole_fraction_err": "area_fraction_err"}
+    shown = ["frame", *names.values(), "hole_fraction_intensity", "vacancy_fraction"]
+    phases.rename(columns=names)[shown].to_csv(out / "holes.csv", index=False)
+    rates = json.loads((out / "run" / "rates.json").read_text(encoding="utf-8"))
+    asked = {"rho_per_s": "hole_rho", "A0": "hole_A0", "C": "vacancy_share"}
+    found = {k: [rates[name][end] for end in ("value", "low", "high")] for k, name in asked.items()}
+    (out / "rates.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
+    return out / "holes.csv"
+
+
+SETS = {"holes": holes, "columns": columns, "bravais": bravais, "heights": heights}
 
 
 def main() -> None:

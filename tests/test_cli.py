@@ -20,7 +20,7 @@ from atomreel.core.recipe import recipe_keys
 FOUND = ["file", "frame", "y", "x", "y_err", "x_err", "score", "species", "intensity", "domain"]
 CLASSES = ["square", "rectangular", "centred", "hexagonal", "oblique", "noise"]
 VERBS = [
-    *("run", "info", "find", "heights", "symmetry", "transition", "surface", "reactions"),
+    *("run", "info", "find", "heights", "symmetry", "transition", "surface", "reactions", "beam"),
     *("simulate", "train", "evaluate", "models", "report", "export", "keys", "doctor"),
 ]
 QUICK = ("--set", "symmetry.passes=0", "--set", "run.preview=2")

@@ -170,6 +170,25 @@ def surface(
     typer.echo(out)
 
 
+@app.command(epilog="Example: atomreel beam S W --kv 60 --kv 80 --kv 100 --displacement S=6.5")
+def beam(
+    elements: Annotated[list[str], typer.Argument(metavar="ELEMENT...", show_default=False)],
+    *,
+    kv: Annotated[list[float], typer.Option(help="Voltage [kV]; repeatable (60, 80, 100, 200, 300).")] = [],  # noqa: B006
+    displacement: Annotated[
+        list[str], typer.Option(metavar="ELEMENT=eV", help="Energy that throws an atom out; repeatable.")
+    ] = [],  # noqa: B006
+) -> None:
+    """The largest energy that an electron can hand to a resting atom of each ELEMENT, at each voltage.
+
+    With --displacement also the voltage from which on an atom can be thrown out.
+    """
+    from atomreel.kinetics.beam import VOLTAGES, describe_knock_on, parse_displacement
+
+    for line in describe_knock_on(elements, kv or VOLTAGES, displacement_eV=parse_displacement(displacement)):
+        screen.print(escape(line), highlight=False, soft_wrap=True)
+
+
 @app.command(epilog="Example: atomreel reactions ws2.atomreel -o reactions")
 def reactions(
     run: Annotated[Path, typer.Argument(help="A Run folder of a movie.", show_default=False)],

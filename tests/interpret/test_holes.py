@@ -6,6 +6,8 @@ from scipy.ndimage import gaussian_filter
 
 from atomreel.core.errors import InputError
 from atomreel.interpret.holes import hole_fraction
+from atomreel.interpret.lattice import fit_lattices
+from atomreel.interpret.openings import find_openings
 
 SHAPE = (240, 260)
 
@@ -58,3 +60,20 @@ def test_without_atoms_and_without_columns(rng):
     assert hole_fraction(np.full((40, 50), np.nan)).intensity == 0.0
     with pytest.raises(InputError, match="two dimensions"):
         hole_fraction(np.zeros((3, 4, 5)))
+
+
+@pytest.mark.parametrize("radius", [25, 45])
+def test_with_a_lattice_both_leave_single_vacancies_out_and_agree(radius, rng):
+    image, atoms, _ = picture(rng, radius)
+    fit = fit_lattices(atoms.reset_index(drop=True), shape=SHAPE)
+    openings = find_openings(atoms.reset_index(drop=True), fit, shape=SHAPE)
+    found = hole_fraction(image, atoms=atoms, openings=openings)
+    assert found.columns == openings.holes and found.vacancies == 0
+    assert np.array_equal(found.column_mask, openings.mask(SHAPE))
+    assert abs(found.disagreement) < 3 * found.disagreement_err
+    assert found.disagreement == pytest.approx(found.columns - found.intensity)
+    # a hole filled with something that is no column: the two no longer agree, and by more than their errors
+    filled = image.copy()
+    filled[np.hypot(*np.ogrid[-120:120, -130:130]) < radius] += image.mean()
+    dirty = hole_fraction(filled, atoms=atoms, openings=openings)
+    assert dirty.disagreement > 3 * dirty.disagreement_err

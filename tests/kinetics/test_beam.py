@@ -1,7 +1,13 @@
 import pytest
 
 from atomreel.core.errors import InputError, UnknownNameError
-from atomreel.kinetics.beam import knock_on, knock_on_threshold
+from atomreel.kinetics.beam import (
+    describe_knock_on,
+    knock_on,
+    knock_on_table,
+    knock_on_threshold,
+    parse_displacement,
+)
 
 
 def test_known_values():
@@ -18,3 +24,31 @@ def test_bad_input():
         knock_on(80, "Xx")
     with pytest.raises(InputError):
         knock_on(-1, "C")
+
+
+def test_table_of_elements_and_voltages():
+    table = knock_on_table(["S", "W"], [80, 100], displacement_eV={"S": 6.5})
+    assert table.element.tolist() == ["S", "S", "W", "W"] and table.voltage_kV.tolist() == [80, 100, 80, 100]
+    assert table.energy_eV.tolist() == [knock_on(v, e) for e in ("S", "W") for v in (80, 100)]
+    assert table.displaced.tolist() == [False, True, False, False]
+    assert (
+        table.threshold_kV[0] == pytest.approx(knock_on_threshold(6.5, "S")) and table.threshold_kV.isna()[2]
+    )
+    assert list(knock_on_table(["C"], [80])) == ["element", "voltage_kV", "energy_eV"]
+    for bad in ([], [80]), (["C"], []):
+        with pytest.raises(InputError, match="elements and voltages"):
+            knock_on_table(*bad)
+    with pytest.raises(UnknownNameError):
+        knock_on_table(["C"], [80], displacement_eV={"Xx": 6.5})
+
+
+def test_words_of_the_command(call):
+    code, out, _ = call("beam", "S", "W", "--kv", 80, "--kv", 100, "--displacement", "S=6.5")
+    assert code == 0 and [line.rstrip() for line in out.splitlines()] == describe_knock_on(
+        ["S", "W"], [80, 100], displacement_eV={"S": 6.5}
+    )
+    assert "7.51*" in out and "1.31" in out and "from 87.5 kV on" in out
+    assert parse_displacement(["S=6.5", " W = 20 "]) == {"S": 6.5, "W": 20.0}
+    for bad in ("S", "S=x"):
+        with pytest.raises(InputError, match="ELEMENT=eV"):
+            parse_displacement([bad])

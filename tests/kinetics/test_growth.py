@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy import stats
 
 from atomreel.core.errors import InputError
 from atomreel.kinetics.growth import fit_growth
@@ -23,10 +24,15 @@ def yule(rng, start=14):
 
 
 def coverage(fits, a0):
-    truth = {"rho": RHO, "a0": a0, "c": C}
+    truth = {"rho": RHO, "a0": a0, "c": C, "speed_start": RHO * a0}
     return {
         k: np.mean([getattr(f, k).low <= v <= getattr(f, k).high for f in fits]) for k, v in truth.items()
     }
+
+
+def steady(rng, start=14, speed=0.7):
+    """Pieces lost at a constant rate, Poisson."""
+    return (start + np.cumsum(rng.poisson(speed * np.diff(T, prepend=T[0])))) * UNIT
 
 
 @pytest.mark.slow
@@ -49,6 +55,53 @@ def test_independent_errors_cover(rng):
     assert width == pytest.approx(3.92 * np.std([f.rho.value for f in fits]), rel=0.3)
 
 
+@pytest.mark.slow
+def test_the_speed_at_the_end_knows_the_course_that_chance_took(rng):
+    fits = []
+    for _ in range(100):
+        grown = yule(rng)
+        fits.append((fit_growth(T, C + grown, unit_area=UNIT, area_err=0.3 * UNIT), RHO * grown[-1]))
+    covered = np.mean([f.speed_end.low <= v <= f.speed_end.high for f, v in fits])
+    assert stats.binom.cdf(round(100 * covered), 100, 0.95) > 1e-3
+    # as a product of separate intervals it would be far wider, since A₀ and ρ pull against each other
+    apart = np.median([np.hypot(*((e.high - e.low) / e.value for e in (f.rho, f.a0))) for f, _ in fits])
+    joint = np.median([(f.speed_end.high - f.speed_end.low) / f.speed_end.value for f, _ in fits])
+    assert joint < 0.6 * apart
+
+
+@pytest.mark.slow
+def test_steady_growth_is_called_exponential_as_seldom_as_said(rng):
+    """p is uniform where growth is steady, and tiny where it is exponential."""
+    flat = [fit_growth(T, C + steady(rng), unit_area=UNIT, area_err=0.3 * UNIT) for _ in range(120)]
+    for limit in (0.05, 0.3):
+        wrong = sum(f.p_line < limit for f in flat)
+        assert stats.binom.cdf(wrong, 120, limit) > 1e-3 and stats.binom.sf(wrong - 1, 120, limit) > 1e-3
+    grown = [fit_growth(T, C + yule(rng), unit_area=UNIT, area_err=0.3 * UNIT) for _ in range(20)]
+    assert np.mean([f.shape == "exponential" for f in grown]) > 0.9
+    assert np.median([f.delta_aic for f in grown]) > 20 > np.median([f.delta_aic for f in flat])
+
+
+def test_errors_known_but_for_a_factor(rng):
+    noisy = C + yule(rng) + rng.normal(0, 2e-3, len(T))
+    told = fit_growth(T, noisy, unit_area=UNIT, area_err=1e-3, scale_err=True)
+    assert told.sigma == pytest.approx(2e-3, rel=0.4)
+    assert fit_growth(T, noisy, unit_area=UNIT, area_err=1e-3).sigma == pytest.approx(1e-3)
+
+
+def test_the_band_is_the_curve_with_the_interval_of_its_parameters(rng):
+    fit = fit_growth(T, C + yule(rng), unit_area=UNIT, area_err=1e-3)
+    low, high = fit.band(T)
+    assert (low < fit.curve(T)).all() and (fit.curve(T) < high).all()
+    assert (high - low)[-1] > (high - low)[0]
+    narrow = fit.band(T, level=0.5)
+    assert (narrow[1] - narrow[0] < high - low).all()
+
+
+def test_units_of_a_clock_that_counts_frames(rng):
+    fit = fit_growth(T, C + yule(rng), unit_area=UNIT, area_err=1e-3, area_unit="nm²", time_unit="frame")
+    assert (fit.rho.unit, fit.a0.unit, fit.speed_end.unit) == ("1/frame", "nm²", "nm²/frame")
+
+
 def test_ignoring_chance_would_claim_too_much(rng):
     area = C + yule(rng) + rng.normal(0, 5e-4, len(T))
     honest, naive = fit_growth(T, area, unit_area=UNIT, area_err=5e-4), fit_growth(T, area, area_err=5e-4)
@@ -60,12 +113,15 @@ def test_error_is_estimated_when_not_given(rng):
     fit = fit_growth(T, C + 0.006 * np.exp(RHO * T) + rng.normal(0, 2e-3, len(T)))
     assert fit.sigma == pytest.approx(2e-3, rel=0.5)
     assert fit.rho.low < RHO < fit.rho.high and fit.delta_aic > 10
-    assert set(to_rates(fit.estimates())) == {"rho", "A0", "C"}
+    assert set(to_rates(fit.estimates())) == {"rho", "A0", "C", "speed_start", "speed_end"}
     assert fit.curve([0.0])[0] == pytest.approx(fit.a0.value + fit.c.value)
 
 
 def test_straight_line_is_told(rng):
-    assert fit_growth(T, 0.1 + 0.001 * T + rng.normal(0, 2e-3, len(T)), area_err=2e-3).delta_aic < 10
+    fit = fit_growth(T, 0.1 + 0.001 * T + rng.normal(0, 2e-3, len(T)), area_err=2e-3)
+    assert fit.delta_aic < 10 and fit.shape == "undecided"
+    slower = fit_growth(T, 0.1 - 0.05 * np.exp(-RHO * T) + rng.normal(0, 2e-3, len(T)), area_err=2e-3)
+    assert slower.shape == "slowing" and slower.rho.high < 0 < slower.speed_end.value
 
 
 def test_bad_input():

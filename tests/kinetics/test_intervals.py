@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from atomreel.core.errors import InputError
-from atomreel.kinetics.intervals import Estimate, rate, share, to_rates
+from atomreel.kinetics.intervals import Estimate, rate, scaled, series_mean, share, to_rates
 
 
 @pytest.mark.parametrize("mean", [2.0, 8.0, 40.0])
@@ -35,3 +35,36 @@ def test_rates_are_json():
     assert json.loads(json.dumps(plain, allow_nan=False))["b"]["high"] is None
     with pytest.raises(InputError):
         rate(1, 0)
+
+
+@pytest.mark.parametrize("memory", [0.0, 0.7])
+def test_the_mean_of_a_series_with_memory_covers(rng, memory):
+    """A first-order autoregression of known mean: neighbours resemble each other."""
+    found = []
+    for _ in range(400):
+        noise = rng.standard_normal(150)
+        series = np.empty(150)
+        series[0] = noise[0] / np.sqrt(1 - memory**2)
+        for k in range(1, 150):
+            series[k] = memory * series[k - 1] + noise[k]
+        found.append(series_mean(5 + series))
+    covered = np.mean([e.low <= 5 <= e.high for e in found])
+    assert 0.90 < covered < 0.985
+    worth = 150 * (1 - memory) / (1 + memory)
+    assert np.median([e.count for e in found]) == pytest.approx(worth, rel=0.3)
+
+
+def test_the_mean_of_what_never_changes_and_of_too_little():
+    same = series_mean(np.full(10, 0.2))
+    assert (same.value, same.low, same.high) == (0.2, 0.2, 0.2)
+    with pytest.raises(InputError, match="three finite"):
+        series_mean([1.0, 2.0])
+    with pytest.raises(InputError, match="three finite"):
+        series_mean([1.0, np.nan, 2.0])
+
+
+def test_other_units():
+    found = scaled(Estimate(2.0, 1.0, 4.0, "1/s", 7, "x"), 0.5, "1/min")
+    assert (found.value, found.low, found.high, found.unit) == (1.0, 0.5, 2.0, "1/min")
+    with pytest.raises(InputError, match="factor"):
+        scaled(found, 0.0, "1/s")

@@ -24,6 +24,27 @@ def test_errors_cover_with_overlapping_windows(rng):
     assert found["mean_a_err"] > 2 * np.mean(naive)
 
 
+def test_hard_counts_cover_with_overlapping_windows(rng):
+    """A mosaic of square domains of two classes, a share of 0.3 of them A; windows at an eighth of their size."""
+    covered, naive, widths = [], [], []
+    for _ in range(300):
+        mosaic = np.kron(rng.random((12, 12)) < 0.3, np.ones((8, 8)))
+        sums = np.cumsum(np.cumsum(np.pad(mosaic, ((1, 0), (1, 0))), 0), 1)
+        share = (sums[8:, 8:] - sums[:-8, 8:] - sums[8:, :-8] + sums[:-8, :-8]) / 64
+        offset = rng.integers(0, 8, 2)
+        share = np.where(share == 0.5, 0.5 + 1e-6 * rng.choice([-1, 1], share.shape), share)
+        part = share[offset[0] : offset[0] + 80, offset[1] : offset[1] + 80]
+        found = class_fractions({"a": part, "b": 1 - part}, window=8, step=1)
+        # of windows of the whole mosaic, not of this part of it, as an average over such mosaics
+        covered.append(found)
+        naive.append(np.sqrt(found["hard_a"] * (1 - found["hard_a"]) / part.size))
+        widths.append(found["hard_a_err"])
+    truth = np.mean([f["hard_a"] for f in covered])
+    pulls = [(f["hard_a"] - truth) / f["hard_a_err"] for f in covered]
+    assert 0.7 < np.std(pulls) < 1.2
+    assert np.median(widths) > 3 * np.median(naive)
+
+
 def test_fractions_and_mask():
     a = np.full((4, 4), 0.9)
     a[:, 2:] = 0.2

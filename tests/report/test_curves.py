@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from atomreel.report.curves import axis, draw_curves, draw_histograms, draw_table, file_name, quantity, spread
+from atomreel.report.curves import (
+    axis,
+    draw_curves,
+    draw_histograms,
+    draw_holes,
+    draw_table,
+    file_name,
+    quantity,
+    spread,
+)
 from atomreel.report.drawing import style
 from atomreel.report.results import open_results
 
@@ -57,3 +67,28 @@ def test_names_of_columns_and_files() -> None:
     assert quantity("length_A") == "length (Å)" and quantity("bond_angle_deg") == "bond angle (°)"
     assert quantity("plain_name") == "plain name"
     assert file_name("a/b c") == "table-a-b-c"
+
+
+def test_holes_show_both_measures_vacancies_and_the_fit(whole_run: Path, tmp_path: Path) -> None:
+    results = open_results(whole_run)
+    table = results.table("phases")
+    assert table is not None
+    plain = table[["frame", "t_s", "hole_fraction"]]
+    more = plain.assign(
+        hole_fraction_err=0.002,
+        hole_fraction_intensity=plain.hole_fraction + 0.004,
+        hole_fraction_intensity_err=0.002,
+        hole_disagreement=-0.004,
+        hole_disagreement_err=0.002,
+        vacancy_fraction=0.01,
+        hole_fit=plain.hole_fraction,
+        hole_fit_low=plain.hole_fraction * 0.9,
+        hole_fit_high=plain.hole_fraction * 1.1,
+    )
+    with style():
+        for given, words in ((plain, ()), (more, ("2.0 of their common σ", "dotted", "95 % band"))):
+            shown = SimpleNamespace(table=lambda name, given=given: given, times=results.times)
+            drawing = draw_holes(shown, tmp_path)
+            assert drawing is not None and all(text in drawing.caption for text in words)
+            assert drawing.caption.startswith("Part of the image in holes")
+        assert draw_holes(SimpleNamespace(table=lambda name: plain.iloc[:1]), tmp_path) is None

@@ -12,6 +12,7 @@ from scipy.spatial import Delaunay, QhullError, cKDTree
 
 from atomreel.core.errors import InputError
 from atomreel.core.image import Image
+from atomreel.interpret.openings import Openings
 
 Array = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -23,15 +24,37 @@ WIDE = 1.6  # typical gaps: a place further than that from every column is in a 
 @dataclass(frozen=True, eq=False)
 class HoleFraction:
     """intensity, columns: share of the field that is hole, 0 … 1, by brightness and by missing columns (NaN
-    without a table of atoms). _err: 1σ from the uncertain rim, half a typical spacing's share of it.
-    mask: (Y, X) holes by brightness. column_mask: (Y, X) the other, or None."""
+    without a table of atoms), each with its 1σ. vacancies: share in groups of empty sites too small for a hole
+    (NaN without `openings`). mask: (Y, X) holes by brightness. openings: the sites judged, or None.
+    gaps: (Y, X) holes by missing columns where there is no lattice, or None."""
 
     intensity: float
     intensity_err: float
     columns: float
     columns_err: float
+    vacancies: float
     mask: Bools
-    column_mask: Bools | None
+    openings: Openings | None
+    gaps: Bools | None
+
+    @property
+    def disagreement(self) -> float:
+        """By missing columns less by brightness, share of the field."""
+        return self.columns - self.intensity
+
+    @property
+    def disagreement_err(self) -> float:
+        """1σ that the errors of both allow."""
+        return float(np.hypot(self.columns_err, self.intensity_err))
+
+    @property
+    def column_mask(self) -> Bools | None:
+        """(Y, X) holes by missing columns."""
+        return self.gaps if self.openings is None else self.openings.mask(self.shape)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.mask.shape[0], self.mask.shape[1]
 
 
 def hole_fraction(
@@ -40,14 +63,17 @@ def hole_fraction(
     bright: bool = True,
     atoms: pd.DataFrame | None = None,
     spacing_px: float | None = None,
+    openings: Openings | None = None,
 ) -> HoleFraction:
-    """Share of holes in one image (Y, X).
+    """Share of holes in one image (Y, X), twice.
 
     bright: atoms are brighter than vacuum. atoms: table of the frame (y, x), for the second estimate and, by
     its nearest neighbours, the smoothing. spacing_px: distance between columns; default from atoms, else 1/40
-    of the shorter side. By brightness: smoothed over a spacing, halfway between the level of the crystal and
-    that of the holes. By columns: places further than 1.6 typical gaps from all columns, grown back to half a
-    spacing from the columns around them.
+    of the shorter side. openings: `find_openings` of the frame. By brightness: smoothed over a spacing, halfway
+    between the level of the crystal and that of the holes. By columns: the sites of `openings` in groups large
+    enough to be a hole; without a lattice, places further than 1.6 typical gaps from all columns, grown back to half a
+    spacing from the columns around them. Where there are `openings` a dark place smaller than their smallest
+    hole is no hole either.
     """
     data = np.asarray(image, dtype=np.float64)
     if data.ndim != 2:
@@ -60,36 +86,47 @@ def hole_fraction(
             if len(points) > 4
             else min(data.shape) / 40
         )
-    mask = dark_regions(data if bright else -data, spacing_px=spacing_px)
-    gaps = None if atoms is None else empty_regions(points, data.shape, spacing_px=spacing_px)
-    size = mask.size
+    least = spacing_px**2 if openings is None else (openings.least - 0.5) * openings.unit * data.size
+    mask = dark_regions(data if bright else -data, spacing_px=spacing_px, least=least)
+    gaps = None
+    columns = columns_err = vacancies = float("nan")
+    if openings is not None:
+        columns, columns_err, vacancies = openings.holes, openings.holes_err, openings.vacancies
+    elif atoms is not None:
+        gaps = empty_regions(points, data.shape, spacing_px=spacing_px)
+        columns, columns_err = float(gaps.mean()), _rim(gaps, spacing_px) / data.size
     return HoleFraction(
         float(mask.mean()),
-        _rim(mask, spacing_px) / size,
-        float("nan") if gaps is None else float(gaps.mean()),
-        float("nan") if gaps is None else _rim(gaps, spacing_px) / size,
+        _rim(mask, spacing_px) / data.size,
+        columns,
+        columns_err,
+        vacancies,
         mask,
+        openings,
         gaps,
     )
 
 
-def dark_regions(data: Array, *, spacing_px: float) -> Bools:
-    """(Y, X) where the image, smoothed over the lattice, lies on a second, darker level."""
+def dark_regions(data: Array, *, spacing_px: float, least: float | None = None) -> Bools:
+    """(Y, X) where the image, smoothed over the lattice, lies on a second, darker level, in pieces of at least
+    `least` px² (a square of the spacing)."""
     finite = np.isfinite(data)
     if not finite.any():
         return np.zeros(data.shape, dtype=bool)
     weight = gaussian_filter(finite.astype(float), 0.7 * spacing_px)
     smooth = gaussian_filter(np.where(finite, data, 0.0), 0.7 * spacing_px) / np.maximum(weight, 1e-9)
-    level, share = _two_levels(smooth[finite])
+    seen = smooth[finite]
+    level, share = _two_levels(seen)
     if share < BIMODAL:
-        middle = float(np.median(smooth[finite]))
-        spread = 1.4826 * float(np.median(np.abs(smooth[finite] - middle)))
-        low = smooth[finite & (smooth < middle - OUTLYING * max(spread, 1e-12))]
-        if len(low) < spacing_px**2:
+        middle = float(np.median(seen))
+        level = middle - OUTLYING * max(1.4826 * float(np.median(np.abs(seen - middle))), 1e-12)
+        if (seen < level).sum() < spacing_px**2:
             return np.zeros(data.shape, dtype=bool)
-        # The floor of a small hole is blurred with its rim: its darkest tenth is the level.
-        level = 0.5 * (middle + float(np.percentile(low, 10)))
-    return _large(smooth < level, spacing_px**2)
+    # The floor of a small hole is blurred with its rim: its darkest tenth is the level. (Otsu's own threshold
+    # would lean to the crystal, for the rim raises the mean of the holes.)
+    low = seen < level
+    level = 0.5 * (float(np.median(seen[~low])) + float(np.percentile(seen[low], 10)))
+    return _large(smooth < level, spacing_px**2 if least is None else least)
 
 
 def empty_regions(points: Array, shape: tuple[int, int], *, spacing_px: float) -> Bools:

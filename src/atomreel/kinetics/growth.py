@@ -4,7 +4,9 @@ Two kinds of scatter. Independent: every frame's area has its own measuring erro
 chance, since each piece of area `unit_area` brings forth the next one on its own (a Yule process, variance
 u·a·e^{ρΔ}(e^{ρΔ} − 1) per interval Δ), so the whole later curve inherits an early lucky step. Ignoring that makes
 intervals far too narrow. For given ρ the model is linear in A₀ and C: a Kalman filter integrates them out, and ρ and the
-measuring error are scanned on a grid with the profile likelihood, so there is no start value to guess.
+measuring error are scanned on a grid with the profile likelihood, so there is no start value to guess. Steady growth
+(pieces lost at a constant rate, variance u·|v|·Δ) is the limit ρ → 0 of the same model, so the likelihood ratio tells
+the two apart.
 """
 
 from __future__ import annotations
@@ -19,29 +21,83 @@ from atomreel.core.errors import InputError
 from atomreel.kinetics.intervals import Estimate, check_level
 
 Floats = npt.NDArray[np.float64]
+SURE = 0.01  # chance of the gain over a straight line below which it is believed
 _DIFFUSE = 1e3  # prior width of C and of the growing part at its largest, in ranges of the data
 _FASTEST = 20.0  # growth by e^20 over the movie is faster than anyone could follow
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class Posterior:
+    """What the data say of the parameters together: a mixture of normals, G of them.
+
+    rho: (G,) [1/unit of t]. weight: (G,), sums to 1. mean: (G, 3), covariance: (G, 3, 3) of A and dA/dt at the
+    first time and of what was added by the last time, whatever path chance took to it [unit of area, and of t].
+    """
+
+    rho: Floats
+    weight: Floats
+    mean: Floats
+    covariance: Floats
+
+    def interval(self, factors: Floats, *, level: float) -> tuple[float, float]:
+        """Central interval of the linear combination `factors` (G, 3) of the three."""
+        tail = (1 - check_level(level)) / 2
+        centre = (factors * self.mean).sum(axis=1)
+        variance = np.einsum("gi,gij,gj->g", factors, self.covariance, factors)
+        return _quantiles(centre, np.sqrt(np.maximum(variance, 0)), self.weight, tail)
+
+
+@dataclass(frozen=True, eq=False)
 class Growth:
-    """rho [1/unit of t], a0, c [unit of area], each with its interval; noise: "branching" or "independent";
-    sigma: measuring error; delta_aic: AIC of the best straight line minus that of the exponential (> 0: exponential)."""
+    """rho [1/unit of t], a0, c [unit of area], each with its interval, and dA/dt at the first and at the last time:
+    speed_start = ρ·A₀, speed_end = ρ·(growing part there), from the parameters' joint posterior.
+
+    noise: "branching" or "independent". sigma: measuring error. delta_aic: AIC of a straight line, with the same
+    noise, minus that of the exponential (> 0: exponential). p_line: chance of so large a gain were growth steady.
+    """
 
     rho: Estimate
     a0: Estimate
     c: Estimate
+    speed_start: Estimate
+    speed_end: Estimate
     sigma: float
     noise: str
     delta_aic: float
+    p_line: float
+    posterior: Posterior
+
+    @property
+    def shape(self) -> str:
+        """ "exponential" or "slowing" where a straight line is refuted at the 1 % level, else "undecided"."""
+        if not self.p_line < SURE:
+            return "undecided"
+        return "exponential" if self.rho.value > 0 else "slowing"
 
     def estimates(self) -> dict[str, Estimate]:
         """For `to_rates`."""
-        return {"rho": self.rho, "A0": self.a0, "C": self.c}
+        return {
+            "rho": self.rho,
+            "A0": self.a0,
+            "C": self.c,
+            "speed_start": self.speed_start,
+            "speed_end": self.speed_end,
+        }
 
     def curve(self, t: npt.ArrayLike, *, start: float = 0.0) -> Floats:
         """A(t) of the best values, t counted from `start`, the first time of the fit."""
         return self.a0.value * np.exp(self.rho.value * (np.asarray(t, dtype=float) - start)) + self.c.value
+
+    def band(self, t: npt.ArrayLike, *, start: float = 0.0, level: float = 0.95) -> tuple[Floats, Floats]:
+        """(T,) lower and upper end of the interval of A₀·exp(ρt) + C. One course of chance leaves it more often."""
+        since = np.asarray(t, dtype=float).ravel() - start
+        rho = self.posterior.rho
+        ends = [
+            self.posterior.interval(_factors(rho, level=1.0, speed=_rise(rho, now)), level=level)
+            for now in since
+        ]
+        low, high = np.array(ends).reshape(-1, 2).T
+        return low, high
 
 
 def fit_growth(
@@ -49,113 +105,169 @@ def fit_growth(
     area: npt.ArrayLike,
     *,
     area_err: npt.ArrayLike | None = None,
+    scale_err: bool = False,
     unit_area: float | None = None,
     level: float = 0.95,
     area_unit: str = "1",
+    time_unit: str = "s",
 ) -> Growth:
     """Fit A(t) = A₀·exp(ρ(t − t[0])) + C.
 
     t: (T,) increasing [s]; area: (T,), fraction or any unit; rows with NaN are left out (times may pause).
-    area_err: (T,) or one number, 1σ measuring error; estimated from the data when None. unit_area: area of one piece
+    area_err: (T,) or one number, 1σ measuring error; estimated from the data when None. scale_err: area_err is
+    right but for a common factor, which is estimated. unit_area: area of one piece
     in the unit of `area` (an atom's site, say) → branching noise beside the measuring error; None → independent errors
     only, which is right only where growth itself is no chance process. Intervals are posterior quantiles with a flat
     prior on ρ within ±20 over the recording. Raises InputError for fewer than five points, times out of order or an area that never changes.
     """
-    tail = (1 - check_level(level)) / 2
+    check_level(level)
     seconds, values, errors = _checked(t, area, area_err)
     if unit_area is not None and not unit_area > 0:
         raise InputError(f"unit_area {unit_area}: expected the area of one growing piece, above 0")
-    unit = unit_area or 0.0
     span, size = seconds[-1] - seconds[0], float(np.ptp(values)) or 1.0
     time, y = (seconds - seconds[0]) / span, values / size
-    noise = _noise_grid(y) if errors is None else np.ones(1)
     weights = np.ones_like(y) if errors is None else errors / size
-    rho, centre = np.linspace(-_FASTEST, _FASTEST, 240), None
-    for _ in range(3):  # first the whole range, then what is likely in finer steps
-        grid = np.meshgrid(rho, noise, indexing="ij")
-        fit = _filter(time, y, grid[0].ravel(), sigma=grid[1].ravel()[:, None] * weights, unit=unit / size)
-        profile = np.where(np.isfinite(fit.log_profile), fit.log_profile, -np.inf)
-        chance = np.exp(profile - profile.max()).reshape(grid[0].shape)
-        if errors is None:
-            chance /= grid[1]
-        likely = np.nonzero(chance.sum(axis=1) > 1e-6 * chance.sum(axis=1).max())[0]
-        centre = rho[max(likely[0] - 1, 0)], rho[min(likely[-1] + 1, len(rho) - 1)]
-        rho = np.linspace(*centre, 161)
-    weight = (chance / chance.sum()).ravel()
-    best = int(np.argmax(chance))
-    r_low, r_high = _quantiles(grid[0].ravel(), np.zeros(weight.size), weight, tail)
-    method = f"{'branching' if unit else 'independent'} noise, {level:.0%} posterior interval"
+    if errors is None:
+        noise = _noise_grid(y)
+    else:
+        noise = np.geomspace(0.3, 5, 13) if scale_err else np.ones(1)
+    unit = (unit_area or 0.0) / size
+    scanned = _scan(time, y, weights, noise=noise, unit=unit)
+    line = _filter(time, y, np.zeros(len(noise)), sigma=noise[:, None] * weights, unit=unit)
+    gain = 2 * float(scanned.fit.log_profile.max() - line.log_profile.max())
+    posterior, best = scanned.posterior(span, size)
+    kind = "branching" if unit else "independent"
+    method = f"{kind} noise, {level:.0%} posterior interval"
+    rho = posterior.rho
 
-    def linear(index: int, label: str) -> Estimate:
-        low, high = _quantiles(fit.mean[:, index], fit.deviation[:, index], weight, tail)
-        value = float(fit.mean[best, index])
-        return Estimate(value * size, low * size, high * size, label, len(y), method)
+    def estimate(factors: Floats, label: str) -> Estimate:
+        low, high = posterior.interval(factors, level=level)
+        value = float((factors * posterior.mean)[best].sum())
+        return Estimate(value, low, high, label, len(y), method)
 
-    at = grid[0].ravel()[best]
+    rho_low, rho_high = _quantiles(rho, np.zeros_like(rho), posterior.weight, (1 - level) / 2)
+    speed = f"{area_unit}/{time_unit}"
     return Growth(
-        Estimate(float(at / span), float(r_low / span), float(r_high / span), "1/s", len(y), method),
-        linear(1, area_unit),
-        linear(0, area_unit),
-        float(grid[1].ravel()[best] * np.mean(weights)) * size,
-        "branching" if unit else "independent",
-        _straight_line(time, y, weights, known=errors is not None, rho=float(at)),
+        Estimate(float(rho[best]), rho_low, rho_high, f"1/{time_unit}", len(y), method),
+        estimate(_factors(rho, speed=1 / rho), area_unit),
+        estimate(_factors(rho, level=1.0, speed=-1 / rho), area_unit),
+        estimate(_factors(rho, speed=1.0), speed),
+        estimate(_factors(rho, speed=1.0, added=rho), speed),
+        float(scanned.noise[best] * np.mean(weights)) * size,
+        kind,
+        gain - 2,
+        float(stats.chi2.sf(max(gain, 0.0), 1)),
+        posterior,
     )
 
 
-@dataclass(frozen=True)
+def _factors(
+    rho: Floats, *, level: float = 0.0, speed: Floats | float = 0.0, added: Floats | float = 0.0
+) -> Floats:
+    """(G, 3) factors of a linear combination of what `Posterior` holds."""
+    return np.stack([np.broadcast_to(part, rho.shape) for part in (level, speed, added)], axis=1)
+
+
+@dataclass(frozen=True, eq=False)
 class _Fit:
+    """log_profile: (G,). mean: (G, 3), cov: (G, 3, 3) of the state at the last time."""
+
     log_profile: Floats
-    mean: Floats  # (G, 2): C, A0
-    deviation: Floats
+    mean: Floats
+    cov: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class _Scan:
+    """A fit at every ρ and noise of a grid; chance: (G,) their posterior."""
+
+    rho: Floats
+    noise: Floats
+    chance: Floats
+    fit: _Fit
+
+    def posterior(self, span: float, size: float) -> tuple[Posterior, int]:
+        """In the units of the data, and the number of the most likely member."""
+        weight = self.chance / self.chance.sum()
+        scale = np.array([size, size / span, size])
+        found = Posterior(
+            self.rho / span, weight, self.fit.mean * scale, self.fit.cov * np.outer(scale, scale)
+        )
+        return found, int(np.argmax(weight))
+
+
+def _scan(time: Floats, y: Floats, weights: Floats, *, noise: Floats, unit: float) -> _Scan:
+    """First the whole range of ρ and few noises, then what is likely in finer steps."""
+    rho = np.linspace(-_FASTEST, _FASTEST, 160)
+    for count, some in ((81, noise[::3]), (161, noise[::3]), (0, noise)):
+        rho = np.where(np.abs(rho) < 1e-9, 1e-9, rho)
+        rates, errors = (g.ravel() for g in np.meshgrid(rho, some, indexing="ij"))
+        fit = _filter(time, y, rates, sigma=errors[:, None] * weights, unit=unit)
+        chance = np.exp(fit.log_profile - fit.log_profile.max())
+        if len(noise) > 1:
+            chance /= errors
+        total = chance.reshape(len(rho), -1).sum(axis=1)
+        likely = np.nonzero(total > 1e-6 * total.max())[0]
+        if count:
+            ends = rho[max(likely[0] - 1, 0)], rho[min(likely[-1] + 1, len(rho) - 1)]
+            rho = np.linspace(*ends, count)
+    return _Scan(rates, errors, chance, fit)
 
 
 def _filter(time: Floats, y: Floats, rho: Floats, *, sigma: Floats, unit: float) -> _Fit:
-    """Kalman filter over the state (C, A₀, a): y = C + a + error, a grows and, with `unit`, scatters."""
+    """Kalman filter over the state (L, v, g): y = L + g + error, dg/dt = v + ρ·g from g = 0, and, with `unit`, scatter.
+
+    So A₀ = v/ρ and C = L − v/ρ, and nothing is singular where ρ → 0, which is growth at a steady speed v.
+    """
     count = len(rho)
     mean = np.zeros((count, 3))
     cov = np.zeros((count, 3, 3))
     cov[:, 0, 0] = _DIFFUSE**2
-    cov[:, 1:, 1:] = (_DIFFUSE * np.exp(-np.maximum(rho, 0)))[:, None, None] ** 2
+    cov[:, 1, 1] = (_DIFFUSE * np.exp(-np.maximum(rho, 0))) ** 2
     see = np.array([1.0, 0.0, 1.0])
     log_like = np.zeros(count)
     previous = time[0]
-    # Process noise needs the present area; the deterministic curve through the data says it without feedback.
+    # Process noise needs the present speed; the deterministic curve through the data says it without feedback.
     different, which = np.unique(rho, return_inverse=True)
-    path = _deterministic(time, y, different) if unit else None
+    speed = _speed(time, y, different) if unit else None
+    change = np.tile(np.eye(3), (count, 1, 1))
     for k, (now, value) in enumerate(zip(time, y, strict=True)):
-        growth = np.exp(rho * (now - previous))
-        mean[:, 2] *= growth
-        cov[:, 2, :] *= growth[:, None]
-        cov[:, :, 2] *= growth[:, None]
-        if path is not None and k:
-            cov[:, 2, 2] += unit * path[which, k - 1] * growth * np.abs(growth - 1)
+        growth, rise = np.exp(rho * (now - previous)), _rise(rho, now - previous)
+        change[:, 2, 1], change[:, 2, 2] = rise, growth
+        mean = np.einsum("gij,gj->gi", change, mean)
+        cov = change @ cov @ change.transpose(0, 2, 1)
+        if speed is not None and k:
+            cov[:, 2, 2] += unit * speed[which, k - 1] * growth * rise
         previous = now
         seen = cov @ see
         variance = np.maximum(seen @ see, 0) + sigma[:, k] ** 2
         surprise = value - mean @ see
         log_like -= 0.5 * (np.log(variance) + surprise**2 / variance)
         gain = seen / variance[:, None]
-        mean += gain * surprise[:, None]
+        mean = mean + gain * surprise[:, None]
         # Joseph's form: thousands of steps with a small error leave the plain one without a positive variance
         keep = np.eye(3) - gain[:, :, None] * see
         cov = keep @ cov @ keep.transpose(0, 2, 1)
         cov += (sigma[:, k] ** 2)[:, None, None] * gain[:, :, None] * gain[:, None, :]
-    block = cov[:, :2, :2]
-    # Integrated likelihood × |information|^½ of (C, A₀) = profile likelihood: volume must not decide about ρ.
-    volume = np.log(np.maximum(np.linalg.det(block), 1e-300))
-    deviation = np.sqrt(np.maximum(np.stack([block[:, 0, 0], block[:, 1, 1]], axis=1), 0))
-    return _Fit(log_like - 0.5 * volume - np.maximum(rho, 0), mean[:, :2], deviation)
+    # Integrated likelihood × |information|^½ of (L, v) = profile likelihood: volume must not decide about ρ.
+    volume = np.log(np.maximum(np.linalg.det(cov[:, :2, :2]), 1e-300))
+    profile = log_like - 0.5 * volume - np.maximum(rho, 0)
+    return _Fit(np.where(np.isfinite(profile), profile, -np.inf), mean, cov)
 
 
-def _deterministic(time: Floats, y: Floats, rho: Floats) -> Floats:
-    """(G, T) growing part of the least-squares curve at each ρ, never negative."""
-    shape = np.exp(np.outer(rho, time) - np.maximum(rho, 0)[:, None])
+def _rise(rho: Floats, t: Floats | float) -> Floats:
+    """(e^{ρt} − 1)/ρ, t where ρ is 0."""
+    flat = np.abs(rho) < 1e-12
+    return np.where(flat, t, np.expm1(rho * t) / np.where(flat, 1.0, rho))
+
+
+def _speed(time: Floats, y: Floats, rho: Floats) -> Floats:
+    """(G, T) size of dA/dt of the least-squares curve at each ρ."""
+    scale = np.exp(-np.maximum(rho, 0))[:, None]
+    shape = _rise(rho[:, None], time) * scale
     centred = shape - shape.mean(axis=1, keepdims=True)
-    power = (centred**2).sum(axis=1)
-    slope = np.where(
-        power > 1e-12, centred @ (y - y.mean()) / np.maximum(power, 1e-12), 0.0
-    )  # ρ of next to 0: no growth
-    return np.asarray(np.maximum(slope[:, None] * shape, 0))
+    slope = centred @ (y - y.mean()) / np.maximum((centred**2).sum(axis=1), 1e-12)
+    return np.abs(slope[:, None] * np.exp(np.outer(rho, time)) * scale)
 
 
 def _quantiles(centre: Floats, width: Floats, weight: Floats, tail: float) -> tuple[float, float]:
@@ -175,16 +287,6 @@ def _noise_grid(y: Floats) -> Floats:
     second = np.diff(y, 2) / np.sqrt(6)
     guess = float(np.median(np.abs(second))) / 0.6745 or float(np.sqrt(np.mean(second**2)))
     return np.asarray(max(guess, 1e-4) * np.geomspace(0.3, 3, 13))
-
-
-def _straight_line(time: Floats, y: Floats, weights: Floats, *, known: bool, rho: float) -> float:
-    def aic(shape: Floats, parameters: int) -> float:
-        design = np.stack([np.ones_like(y), shape], axis=1) / weights[:, None]
-        best = np.linalg.lstsq(design, y / weights, rcond=None)[0]
-        chi2 = float(((design @ best - y / weights) ** 2).sum())
-        return 2 * parameters + (chi2 if known else len(y) * float(np.log(max(chi2, 1e-300) / len(y))))
-
-    return aic(time, 2) - aic(np.exp(rho * time - max(rho, 0)), 3)
 
 
 def _checked(

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 import numpy as np
+import numpy.typing as npt
 from scipy import stats
 
 from atomreel.core.errors import InputError
@@ -66,6 +67,41 @@ def share(count: float, trials: float, *, level: float = 0.95) -> Estimate:
     low = 0.0 if count == 0 else float(centre - half)
     high = 1.0 if count == trials else float(centre + half)
     return Estimate(p, low, high, "1", count, "Wilson")
+
+
+def scaled(estimate: Estimate, factor: float, unit: str) -> Estimate:
+    """The same quantity in another unit, `factor` > 0 of which make one of the old."""
+    if not (np.isfinite(factor) and factor > 0):
+        raise InputError(f"factor {factor}: expected more than 0")
+    ends = (estimate.value * factor, estimate.low * factor, estimate.high * factor)
+    return Estimate(*ends, unit, estimate.count, estimate.method)
+
+
+def series_mean(values: npt.ArrayLike, *, unit: str = "1", level: float = 0.95) -> Estimate:
+    """Mean of a steady series (T,) whose neighbours resemble each other; count: how many independent values it is worth.
+
+    The variance is that of the values over T/τ, τ = 1 + 2 Σ of the autocorrelations up to the first pair that is
+    not positive (C. J. Geyer, Stat. Sci. 7 (1992) 473). Student's t. Raises InputError below three finite values.
+    """
+    series = np.asarray(values, dtype=float)
+    if series.ndim != 1 or len(series) < 3 or not np.isfinite(series).all():
+        raise InputError(
+            f"a mean with its error needs at least three finite values, got shape {series.shape}"
+        )
+    centred = series - series.mean()
+    n = len(series)
+    spectrum = np.abs(np.fft.rfft(centred, 2 * n)) ** 2
+    shared = np.fft.irfft(spectrum)[:n] / n
+    pairs = shared[0 : n - n % 2 : 2] + shared[1::2]
+    positive = pairs <= 0
+    last = int(np.argmax(positive)) if positive.any() else len(pairs)
+    total = max(2 * float(pairs[:last].sum()) - shared[0], shared[0])
+    if total <= 0:
+        return Estimate(float(series[0]), float(series[0]), float(series[0]), unit, float(n), "constant")
+    worth = max(n * float(shared[0]) / total, 2.0)
+    half = float(stats.t.ppf((1 + check_level(level)) / 2, worth - 1) * np.sqrt(shared[0] / (worth - 1)))
+    value = float(series.mean())
+    return Estimate(value, value - half, value + half, unit, worth, "mean of a series, Student's t")
 
 
 def check_level(level: float) -> float:

@@ -12,6 +12,7 @@ from atomreel.core.errors import AtomreelError
 from atomreel.core.files import atomic_folder, write_json, write_table
 from atomreel.core.registry import analyses, lookup
 from atomreel.core.run import RunFolder
+from atomreel.pipeline.holes import hole_notes
 from atomreel.pipeline.motion import motion
 from atomreel.pipeline.preview import write_preview
 from atomreel.pipeline.progress import progress
@@ -52,7 +53,7 @@ def assemble(plan: Plan, folder: RunFolder, chunks: int) -> list[str]:
     shown = _shown_atoms(plan, folder, chunks)
     measured = quality(plan, shown)
     write_json(folder.path / "quality.json", measured)
-    notes = run_analyses(plan, folder, shown)
+    notes = [*hole_notes(folder.path), *run_analyses(plan, folder, shown)]
     if frames > 1:
         notes += motion(plan, folder)
         if plan.recipe.drift.measure and plan.recipe.drift.write_aligned:

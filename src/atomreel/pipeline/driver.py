@@ -23,7 +23,13 @@ from atomreel.pipeline.preview import shrink
 from atomreel.pipeline.progress import progress
 from atomreel.pipeline.source import describe_source, open_source
 from atomreel.pipeline.store import Chunk, read_group, write_chunk
-from atomreel.pipeline.survey import Plan, describe_calibration, describe_plan, plan_run
+from atomreel.pipeline.survey import (
+    Plan,
+    describe_beam,
+    describe_calibration,
+    describe_plan,
+    plan_run,
+)
 from atomreel.predict.backend import identify_backend
 from atomreel.predict.model import model_folder
 from atomreel.prepare.drift import DriftState, advance
@@ -82,6 +88,8 @@ def _about(plan: Plan, path: Path, key: dict[str, Any], notes: Sequence[str]) ->
     }
     if plan.calibration is not None:
         about["calibration"] = describe_calibration(plan, plan.calibration)
+    if beam := describe_beam(plan):
+        about["beam"] = beam
     return about
 
 

@@ -14,6 +14,7 @@ from atomreel.core.image import FloatArray
 from atomreel.interpret.defects import find_defects
 from atomreel.interpret.holes import hole_fraction
 from atomreel.interpret.lattice import LatticeFit, fit_lattices
+from atomreel.interpret.openings import find_openings
 from atomreel.interpret.species import label_species
 from atomreel.interpret.strain import map_strain
 from atomreel.kinetics.phases import class_fractions
@@ -64,7 +65,7 @@ def analyse_frame(plan: Plan, i: int, data: FloatArray) -> FrameResult:
         "atoms": _numbered(atoms.assign(grain=grain), i),
         "lattice": _numbered(fit.rows, i),
         "defects": _numbered(defects, i),
-        "phases": _numbered(_phases(plan, data, atoms, symmetry), i),
+        "phases": _numbered(_phases(plan, data, symmetry, holes=_holes(plan, data, judged, fit=fit)), i),
     }
     return FrameResult(tables, maps, found.residual, notices)
 
@@ -113,21 +114,38 @@ def _strain(plan: Plan, atoms: pd.DataFrame, fit: LatticeFit, shape: tuple[int, 
     return map_strain(own, lattice, shape=shape, step=plan.strain_step)
 
 
-def _phases(plan: Plan, data: FloatArray, atoms: pd.DataFrame, symmetry: Field) -> pd.DataFrame:
-    """One row: class fractions of the map, and the share of the field without columns."""
+def _phases(plan: Plan, data: FloatArray, symmetry: Field, *, holes: dict[str, float]) -> pd.DataFrame:
+    """One row: class fractions of the map, and the share of the field that is hole."""
     mean, deviation = (
         {name: symmetry.maps[f"{kind}_{name}"] for name in CLASSES if f"{kind}_{name}" in symmetry.maps}
         for kind in ("p", "std")
     )
     deviations = deviation if plan.recipe.symmetry.passes else None
     row = class_fractions(mean, window=plan.windows.side, step=plan.windows.step, deviations=deviations)
+    return pd.DataFrame([{**row, **holes}])
+
+
+def _holes(plan: Plan, data: FloatArray, atoms: pd.DataFrame, *, fit: LatticeFit) -> dict[str, float]:
+    """Holes by missing columns and by brightness, each with its error, and by how much they disagree."""
     survey = plan.columns.survey
     shape, near = central_part(atoms, data.shape)
     top, left = ((whole - part) // 2 for whole, part in zip(data.shape, shape, strict=True))
     block = data[top : top + shape[0], left : left + shape[1]]
-    hole = hole_fraction(block, bright=survey.bright, atoms=near, spacing_px=survey.spacing_px)
-    holes = {"hole_fraction": hole.columns, "hole_fraction_err": hole.columns_err}
-    return pd.DataFrame([{**row, **holes, "hole_fraction_intensity": hole.intensity}])
+    rows = atoms.reset_index(drop=True)
+    openings = find_openings(rows, fit, shape=shape, origin=(top, left))
+    hole = hole_fraction(
+        block, bright=survey.bright, atoms=near, spacing_px=survey.spacing_px, openings=openings
+    )
+    return {
+        "hole_fraction": hole.columns,
+        "hole_fraction_err": hole.columns_err,
+        "hole_fraction_intensity": hole.intensity,
+        "hole_fraction_intensity_err": hole.intensity_err,
+        "hole_disagreement": hole.disagreement,
+        "hole_disagreement_err": hole.disagreement_err,
+        "vacancy_fraction": hole.vacancies,
+        "site_fraction": float("nan") if openings is None else openings.unit,
+    }
 
 
 def _numbered(table: pd.DataFrame, i: int) -> pd.DataFrame:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 
 from atomreel.core.errors import AtomreelError
@@ -10,15 +9,15 @@ from atomreel.core.files import write_json, write_table
 from atomreel.core.run import RunFolder
 from atomreel.core.tables import empty_table
 from atomreel.kinetics.diffusion import fit_diffusion
-from atomreel.kinetics.growth import fit_growth
 from atomreel.kinetics.intervals import Estimate, to_rates
 from atomreel.kinetics.markov import count_transitions, fit_rates
+from atomreel.pipeline.holes import hole_kinetics
 from atomreel.pipeline.survey import Plan
 from atomreel.track.events import find_events
 from atomreel.track.link import link
 
 FEWEST = 5  # observations of a kind below which it has no rates
-LEAST_FRAMES = 8  # below which growth is not fitted
+LEAST_FRAMES = 8  # of one track, below which a kind has no diffusion coefficient
 
 
 def motion(plan: Plan, folder: RunFolder) -> list[str]:
@@ -73,18 +72,4 @@ def _diffusion(plan: Plan, folder: RunFolder, tracks: pd.DataFrame) -> dict[str,
 
 
 def _growth(plan: Plan, folder: RunFolder, tracks: pd.DataFrame) -> dict[str, Estimate]:
-    """Exponential growth of the share of the field without columns, one unit cell at a time."""
-    phases = pd.read_parquet(folder.path / "phases.parquet")
-    share = phases.hole_fraction.to_numpy()
-    if (
-        len(share) < LEAST_FRAMES
-        or not np.isfinite(share).all()
-        or np.ptp(share) == 0
-        or plan.reference is None
-    ):
-        return {}
-    clock = np.arange(len(share), dtype=float) if plan.movie.times is None else plan.movie.times
-    cell = abs(np.linalg.det(plan.reference.vectors)) / np.prod(plan.movie.shape)
-    return {
-        f"hole_{name}": v for name, v in fit_growth(clock, share, unit_area=float(cell)).estimates().items()
-    }
+    return hole_kinetics(plan, folder)

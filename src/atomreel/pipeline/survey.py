@@ -16,6 +16,7 @@ from atomreel.interpret.calibrate import Calibration, calibrate
 from atomreel.interpret.cell import AverageCell, average_cell
 from atomreel.interpret.lattice import fit_lattices
 from atomreel.interpret.species import SpeciesModel, fit_species
+from atomreel.kinetics.beam import knock_on
 from atomreel.nets.columns import ColumnFinder
 from atomreel.pipeline.source import SAMPLES, Source, has_content, spread
 from atomreel.pipeline.windows import Windows, choose_windows
@@ -218,6 +219,16 @@ def describe_plan(plan: Plan) -> dict[str, Any]:
     if plan.columns.species is not None:
         about["species"] = plan.columns.species.to_dict()
     return about
+
+
+def describe_beam(plan: Plan) -> dict[str, Any]:
+    """What an electron can hand to each element at most [eV], where voltage and material are known; else empty."""
+    named = plan.recipe.defects.material or plan.recipe.calibrate.material
+    material = plan.material or (None if named is None else load_material(named))
+    if plan.movie.voltage is None or material is None:
+        return {}
+    elements = sorted({site.species for site in material.sites})
+    return {"knock_on_eV": {element: knock_on(plan.movie.voltage, element) for element in elements}}
 
 
 def describe_calibration(plan: Plan, found: Calibration) -> dict[str, Any]:

@@ -122,19 +122,38 @@ def draw_holes(results: Results, folder: Path) -> Drawing | None:
         return None
     made, ((ax,),) = figure()
     x, label = axis(results, table["frame"])
-    error = table.get("hole_fraction_err")
-    band(
-        ax,
-        x,
-        100 * table["hole_fraction"],
-        error=None if error is None else 100 * error,
-        colour=COLOURS[4],
-        label="holes",
-    )
-    ax.set(xlabel=label, ylabel="area without columns (%)", ylim=(0, None))
-    return finish(
-        made, folder, "holes-over-time", title="Holes", caption="Part of the image without columns."
-    )
+    captions = ["Part of the image in holes, with 1σ bands"]
+    for name, words, colour in (
+        ("hole_fraction", "missing columns", COLOURS[4]),
+        ("hole_fraction_intensity", "brightness", COLOURS[1]),
+    ):
+        if name in table:
+            error = table.get(f"{name}_err")
+            error = None if error is None else 100 * error
+            band(ax, x, 100 * table[name], error=error, colour=colour, label=words)
+    if {"hole_disagreement", "hole_disagreement_err"} <= set(table):
+        pulls = (table["hole_disagreement"] / table["hole_disagreement_err"]).to_numpy(float)
+        pulls = pulls[np.isfinite(pulls)]
+        if len(pulls):
+            captions.append(
+                f"the two measures differ by {np.median(np.abs(pulls)):.1f} of their common σ in the usual frame"
+            )
+    if "vacancy_fraction" in table and table["vacancy_fraction"].notna().any():
+        values = 100 * table["vacancy_fraction"]
+        ax.plot(x, values, color=COLOURS[2], lw=1.0, ls=(0, (1.5, 1.5)), label="vacancies")
+        captions.append("dotted: empty sites in groups too small for a hole")
+    if "hole_fit" in table:
+        ax.plot(x, 100 * table["hole_fit"], color="black", lw=1.0, label="A₀·exp(ρt) + C")
+        ax.fill_between(
+            x, 100 * table["hole_fit_low"], 100 * table["hole_fit_high"], color="black", alpha=0.12, lw=0
+        )
+        captions.append(
+            "grey: 95 % band of what such holes are expected to do; one course of chance leaves it more often"
+        )
+    top = float(np.nanmax(table[[c for c in table if c.startswith("hole_fraction") and "err" not in c]]))
+    ax.set(xlabel=label, ylabel="area (%)", ylim=(0, 115 * top if top > 0 else 1))
+    legend(ax)
+    return finish(made, folder, "holes-over-time", title="Holes", caption="; ".join(captions) + ".")
 
 
 def draw_defects(results: Results, folder: Path) -> Drawing | None:

@@ -57,6 +57,8 @@ def read_table(results: Results) -> PageTable:
     ):
         if about.get(key) is not None:
             rows.append((label, f"{float(about[key]):g} {unit}", results.source(key.partition("_")[0])))
+    for element, energy in results.about.get("beam", {}).get("knock_on_eV", {}).items():
+        rows.append((f"knock-on to {element}, at most", f"{float(energy):.3g} eV", "2(E + 2E₀)E/(Mc²)"))
     if about.get("modality"):
         rows.append(("kind of image", str(about["modality"]).upper(), ""))
     rows += _survey_rows(results.about.get("survey", {}))
