@@ -24,7 +24,8 @@ LONGEST = 400  # points above which neighbours are averaged for the smooth curve
 
 @dataclass(frozen=True)
 class Crossing:
-    """t: median of the time at which `level` is passed; low, high: 95 % interval; all NaN where it is not.
+    """t: median of the time at which `level` is passed; low, high: 95 % interval, never less than the gap between two points;
+    all NaN where it is not.
 
     probability: share of the curves that fit which pass the level. rising: from below. curve, curve_err: (N,) posterior mean and 1σ
     of the curve at the points. ramp: posterior weight of the ramp against the smooth curve.
@@ -87,6 +88,8 @@ def find_crossing(
     passed = np.isfinite(at)
     tail = 50 * (1 - interval)
     low, middle, high = np.percentile(at[passed], [tail, 50, 100 - tail]) if passed.any() else (np.nan,) * 3
+    if passed.any():
+        low, high = _between_points(low, high, t[good])
     rising = bool(up[passed].mean() > 0.5) if passed.any() else bool(y[good][-1] > y[good][0])
     return Crossing(
         float(middle),
@@ -99,6 +102,14 @@ def find_crossing(
         curves.std(0),
         weight,
     )
+
+
+def _between_points(low: float, high: float, t: Array) -> tuple[float, float]:
+    """An interval without a point inside is as long as the gap: what happened within the gap was not seen."""
+    if ((t > low) & (t < high)).any():
+        return low, high
+    before, after = t[t <= low], t[t >= high]
+    return (before[-1] if len(before) else low), (after[0] if len(after) else high)
 
 
 @dataclass(frozen=True)
