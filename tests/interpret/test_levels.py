@@ -84,6 +84,14 @@ def test_an_occupant_that_never_comes_takes_nothing(rng: np.random.Generator) ->
     assert 0.35 < levels.ratio[2] < 0.65
 
 
+def test_what_noise_looks_like_is_left_out(rng: np.random.Generator) -> None:
+    value, place, _ = draw(rng, shares=(1.0, 0.0, 0.0))
+    ratio, scatter = relative_brightness(value, place)
+    seen = np.ones(value.shape, dtype=bool)
+    levels = fit_levels(ratio, seen, scatter, expected={"C": 1.0, "N_C": 1.2, "Si_C": 4.2, "V_C": 0.0})
+    assert levels.names == ("C", "Si_C", "V_C")
+
+
 @pytest.mark.parametrize("expected", [{}, {"A": 0.9}, {"A": 1.0, "B": 0.5, "C": 0.5}, {"A": 1.0, "B": -0.1}])
 def test_expectations_that_make_no_sense_are_refused(expected: dict[str, float]) -> None:
     with pytest.raises(InputError, match="usual occupant"):

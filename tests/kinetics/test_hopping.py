@@ -61,6 +61,14 @@ def test_nothing_moved_leaves_an_upper_end() -> None:
     assert found.by_hops.high == pytest.approx((0.2 * HOP) ** 2 / 4 * found.rate.high)
 
 
+def test_a_walker_that_never_rests_has_a_lower_end_only() -> None:
+    table = pd.DataFrame({"track": 0, "frame": range(21), "y": HOP * np.arange(21.0), "x": 0.0})
+    found = fit_hops(table, hop=HOP, times=2.0 * np.arange(21))
+    assert np.isinf(found.rate.value) and np.isinf(found.rate.high)
+    assert (1 - np.exp(-2 * found.rate.low)) ** 20 == pytest.approx(0.025)
+    assert found.tracer.value == pytest.approx(HOP**2 / 8)
+
+
 def test_names_and_units() -> None:
     table = pd.DataFrame({"track": 0, "frame": [0, 1, 2], "y": [0.0, HOP, HOP], "x": 0.0})
     names = fit_hops(table, hop=HOP, times=[0.0, 2.0, 4.0]).estimates("V_S")

@@ -20,12 +20,16 @@ Array = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 AROUND = 20  # sites of the same kind whose brightness a site is compared with
 ROUNDS = 80
-HELD = 30.0  # observations that the expected level of a rare occupant is worth
+HELD = 30.0  # observations that the expected level of a rare occupant is worth, if it lies CLEAR widths off the usual one
+CLEAR = 4.0  # fewer with the square of that distance: what cannot be taken for the usual one may say itself how bright it is
 LOOSE = 0.25  # of itself: how far the level of a rare occupant may be from what is expected
-SPOILED = 0.003  # share of observations that may have any brightness: a passing atom, a bad fit
-BRIGHTEST = 4.0  # of the usual: range of those
+STEEPER = 1.35  # its power, too: brightness may rise faster with Z than Z^1.7
+OWN = 0.12  # of its level: scatter of an occupant before looking, where that is more than the usual one's
+SPOILED = 0.003  # share of observations that scatter far more: a passing atom, a bad fit
+FAR = 3.0  # times the width: half width at half maximum of those (Cauchy's distribution)
 DARK = 0.15  # of the usual: an occupant expected below this is not seen at all
 OVERLOOKED = 0.02  # columns that a finder misses for no visible reason, before looking
+TOLD = 2.5  # widths between an occupant and the usual one from which on frames can tell them apart
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +79,8 @@ def fit_levels(
     """Levels of the occupants of one sublattice, and how likely each observation is for each of them.
 
     ratio, scatter: from `relative_brightness`. seen: (S, T) whether the site lay in the field; where it did and no column was
-    found, that is an observation too. expected: name → brightness over the usual one's, the usual one (1) first.
+    found, that is an observation too. expected: name → brightness over the usual one's, the usual one (1) first; others nearer to it than 2.5
+    times its width are left out, since what looks like them is mostly noise.
     Raises InputError unless the first is 1 and all differ.
     """
     names, start = tuple(expected), np.array(list(expected.values()), dtype=float)
@@ -84,9 +89,13 @@ def fit_levels(
             f"levels: expected the usual occupant (1) first and others of other brightness, got {dict(expected)}"
         )
     found = np.isfinite(ratio) & seen
+    told = (np.abs(start - 1) > TOLD * _scatter(ratio[found])) | (start == 1)
+    names, start = tuple(n for n, t in zip(names, told, strict=True) if t), start[told]
     value, weight_of_frame = ratio[found], np.broadcast_to(scatter, ratio.shape)[found]
     lost = int((seen & ~found).sum())
-    level, width = start.copy(), np.full(len(start), _scatter(value))
+    gap = np.abs(start - 1) / _scatter(value)
+    held = np.where(start == 1, 0.0, HELD / np.maximum(gap / CLEAR, 1) ** 2)
+    level, width = start.copy(), np.maximum(_scatter(value), LOOSE * np.where(start == 1, 0, start))
     share = np.where(np.arange(len(start)) == 0, 1.0, 0.01)
     missing = np.where(start < DARK, 0.95, OVERLOOKED)
     for _ in range(ROUNDS):
@@ -95,7 +104,7 @@ def fit_levels(
         gone = share * missing
         gone = lost * gone / gone.sum()
         before = level
-        level, width = _moved(value, weight_of_frame, part, start=start, width=width)
+        level, width = _moved((value, weight_of_frame, part), (level, width), start=start, held=held)
         total = part.sum(0) + gone
         missing = np.clip(
             (gone + np.where(start < DARK, 9.5, 10 * OVERLOOKED)) / (total + 10), 1e-4, 1 - 1e-4
@@ -116,21 +125,26 @@ def _scatter(values: Array) -> float:
 def _densities(value: Array, scatter: Array, level: Array, width: Array) -> Array:
     """(N, K) log density of each brightness for each occupant; a few observations may be anything."""
     sigma = width * scatter[:, None]
-    core = np.exp(-0.5 * ((value[:, None] - level) / sigma) ** 2) / (sigma * np.sqrt(2 * np.pi))
-    return np.asarray(np.log((1 - SPOILED) * core + SPOILED / BRIGHTEST))
+    off = (value[:, None] - level) / sigma
+    core = np.exp(-0.5 * off**2) / np.sqrt(2 * np.pi)
+    wide = 1 / (np.pi * FAR * (1 + (off / FAR) ** 2))
+    return np.asarray(np.log(((1 - SPOILED) * core + SPOILED * wide) / sigma))
 
 
-def _moved(value: Array, scatter: Array, part: Array, *, start: Array, width: Array) -> tuple[Array, Array]:
-    """Levels and widths from the parts that belong to each; a rare one stays near what is expected and is as wide as the usual
-    one unless many say otherwise. Parts far out are left to the spoiled."""
+def _moved(
+    seen: tuple[Array, Array, Array], now: tuple[Array, Array], *, start: Array, held: Array
+) -> tuple[Array, Array]:
+    """Levels and widths from the parts (N, K) of brightness (N,) that belong to each; a rare one stays near what is expected and is
+    as wide as the usual one unless many say otherwise. Parts far out are left to the spoiled."""
+    value, scatter, part = seen
     precision = part / scatter[:, None] ** 2
-    hold = np.where(np.arange(len(start)) == 0, 0.0, HELD)
-    level = (precision.T @ value + hold * start) / (precision.sum(0) + hold)
-    level = np.where(
-        start > 0, np.clip(level, (1 - LOOSE) * start, (1 + LOOSE) * start), np.minimum(level, DARK)
-    )
+    level = (precision.T @ value + held * start) / np.maximum(precision.sum(0) + held, 1e-9)
+    far = start**STEEPER
+    low, high = np.minimum((1 - LOOSE) * start, far), np.maximum((1 + LOOSE) * start, far)
+    level = np.where(start > 0, np.clip(level, low, high), np.minimum(level, DARK))
     off = (value[:, None] - level) / scatter[:, None]
-    inner = part * (np.abs(off) < 4 * width)
+    inner = part * (np.abs(off) < 4 * now[1])
     usual = float((inner[:, 0] * off[:, 0] ** 2).sum() / max(inner[:, 0].sum(), 1e-9))
-    variance = ((inner * off**2).sum(0) + hold * usual) / (inner.sum(0) + hold)
+    own = np.maximum(usual, (OWN * level) ** 2)
+    variance = ((inner * off**2).sum(0) + held * own) / np.maximum(inner.sum(0) + held, 1e-9)
     return level, np.sqrt(np.maximum(variance, 0.1 * usual))

@@ -73,9 +73,8 @@ def fit_hops(
     rate = _rate(moved, dt)
     number, d = float(square.sum() / hop**2), float(square.sum() / (4 * time))
     method = f"moves between sites, {level:.0%} Gamma interval"
-    low, high = gamma_interval(count + 0.5, time * max(count, 0.5) / max(rate * time, 0.5), level=level)
+    low, high = _ends(rate, count, dt, level)
     d_low, d_high = (hop**2 / 4 * end for end in gamma_interval(number + 0.5, time, level=level))
-    low = low if count else 0.0
     area_per = f"{'Å²' if pixel else 'px²'}/{area}"
     return Hops(
         Estimate(rate, low, high, unit, count, method),
@@ -85,6 +84,16 @@ def fit_hops(
         float(np.sqrt(np.mean(square[moved]))) if count else np.nan,
         time,
     )
+
+
+def _ends(rate: float, count: int, dt: npt.NDArray[np.float64], level: float) -> tuple[float, float]:
+    """Ends of the interval of the rate; above nothing where every step moved, for then any faster rate would do as well."""
+    if not np.isfinite(rate):
+        tail = (1 - level) / 2
+        return float(-np.log1p(-(tail ** (1 / len(dt)))) / dt.mean()), float("inf")
+    time = float(dt.sum())
+    low, high = gamma_interval(count + 0.5, time * max(count, 0.5) / max(rate * time, 0.5), level=level)
+    return low if count else 0.0, high
 
 
 def _rate(moved: npt.NDArray[np.bool_], dt: npt.NDArray[np.float64]) -> float:

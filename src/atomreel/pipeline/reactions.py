@@ -8,6 +8,7 @@ neighbours that may lack an atom is one thing with a state: none missing, or whi
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,7 @@ FEWEST = 20  # sites of a sublattice below which its levels are not learned
 SWEEPS = (60, 30)  # of the sampler for single sites, kept and before
 SPREAD = 0.05  # of the spacing: 1σ of the place of a site without a column
 TWO_HOPS = 2.1  # times the distance of sites of a kind: the longest move between two frames
+ALONE = 3.0  # of the log likelihood, beyond what the best of all sites and frames reaches by chance
 BLURRED = 0.1  # of the sites more than usual without a column: such a frame is not judged
 
 
@@ -165,7 +167,7 @@ def list_defects(sites: Sites, layers: list[Sublattice], complexes: list[Complex
             bound = c.rows[(c.rows["state"] == j + 1) | (c.rows["state"] == 0)]
             taken |= set(zip(c.slots[bound["site"], j].tolist(), bound["frame"].tolist(), strict=True))
     done = {c.dopant for c in complexes}
-    for layer in layers:
+    for layer in _joined(layers):
         part = _others(sites, layer, done, taken)
         if len(part):
             part = _followed(sites, layer, part)
@@ -175,6 +177,23 @@ def list_defects(sites: Sites, layers: list[Sublattice], complexes: list[Complex
     if not parts:
         raise InputError("no site of the movie ever holds anything but its usual occupant")
     return _placed(sites, pd.concat(parts, ignore_index=True))
+
+
+def _joined(layers: list[Sublattice]) -> list[Sublattice]:
+    """Sublattices and grains of one kind as one: what hops from C to C, or over a boundary, is still the same."""
+    kinds: dict[tuple[str, ...], list[Sublattice]] = {}
+    for layer in layers:
+        kinds.setdefault(layer.levels.names, []).append(layer)
+    return [
+        replace(
+            alike[0],
+            rows=np.concatenate([x.rows for x in alike]),
+            levels=replace(alike[0].levels, log=np.concatenate([x.levels.log for x in alike])),
+            probability=np.concatenate([x.probability for x in alike]),
+            seen=np.concatenate([x.seen for x in alike]),
+        )
+        for alike in kinds.values()
+    ]
 
 
 def _others(sites: Sites, layer: Sublattice, done: set[str], taken: set[tuple[int, int]]) -> pd.DataFrame:
@@ -189,18 +208,19 @@ def _others(sites: Sites, layer: Sublattice, done: set[str], taken: set[tuple[in
     site, frame, kind = site[keep], frame[keep], kind[keep]
     where = sites.table[["y", "x"]].to_numpy()[layer.rows[site]]
     table = pd.DataFrame({"frame": frame, "y": where[:, 0], "x": where[:, 1], "site": layer.rows[site]})
-    return table.assign(kind=kind, score=layer.probability[site, frame].max(1))
+    gain = layer.levels.log[site, frame, which[site, frame]] - layer.levels.log[site, frame, 0]
+    return table.assign(kind=kind, score=layer.probability[site, frame].max(1), gain=gain)
 
 
 def _followed(sites: Sites, layer: Sublattice, table: pd.DataFrame) -> pd.DataFrame:
-    """The table with tracks. What is seen in one frame alone, with nothing a hop away before or after, is left out first: joined by
-    two hops it would be many moves that never were."""
+    """The table with tracks. What is seen in one frame alone, with nothing a hop away before or after, is left out first unless no
+    noise of so many sites and frames could look like it: joined by two hops it would be many moves that never were."""
     step = apart(sites, layer.rows)
     if table["frame"].nunique() > 2:
         pieces = link(table, max_step=ONE_HOP * step)
-        table = pieces[pieces["track"].map(pieces["track"].value_counts()) > 1].drop(
-            columns=["track", "link"]
-        )
+        clear = pieces["gain"] > np.log(layer.seen.sum()) + ALONE
+        kept = clear | (pieces["track"].map(pieces["track"].value_counts()) > 1)
+        table = pieces[kept].drop(columns=["track", "link"])
     if not len(table):
         return table.assign(track=pd.Series(dtype="int64"))
     return _bridged(sites, layer, link(table, max_step=TWO_HOPS * step), reach=TWO_HOPS * step)
@@ -247,7 +267,7 @@ def _placed(sites: Sites, table: pd.DataFrame) -> pd.DataFrame:
     frames = sorted(table["frame"].unique())
     carried = {t: sites.at(int(t)) for t in frames}
     where = np.array([carried[t][s] for t, s in zip(table["frame"], table["site"], strict=True)])
-    table = table.rename(columns={"y": "site_y", "x": "site_x"}).drop(columns=["p"], errors="ignore")
+    table = table.rename(columns={"y": "site_y", "x": "site_x"}).drop(columns=["p", "gain"], errors="ignore")
     table = table.assign(order=np.arange(len(table)), y=where[:, 0], x=where[:, 1])
     found = sites.atoms.loc[sites.atoms["site"] >= 0, ["frame", "site", "y", "x", "y_err", "x_err"]]
     joined = table.merge(found, on=["frame", "site"], how="left", suffixes=("", "_found")).sort_values(
@@ -276,7 +296,7 @@ def _rates(
         for word, (i, j) in names.items():
             if max(i, j) < len(c.tied.states):
                 rates[f"{word} of {c.dopant}"] = by_name[f"{c.tied.states[i]}→{c.tied.states[j]}"]
-    hops = {kind: apart(sites, layer.rows) for layer in layers for kind in layer.levels.names}
+    hops = {kind: apart(sites, layer.rows) for layer in _joined(layers) for kind in layer.levels.names}
     still = tracks.assign(y=tracks["site_y"], x=tracks["site_x"])
     for kind in sorted(
         set(tracks["kind"]) - {c.dopant for c in complexes} - {f"{c.dopant}+{c.vacancy}" for c in complexes}
