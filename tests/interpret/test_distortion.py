@@ -125,8 +125,8 @@ def test_words_for_a_drifted_hexagonal_crystal_and_for_others() -> None:
     words = describe_reach("oblique", reachable(seen))
     assert words == "oblique as imaged; hexagonal within 2 % shear (1.4 ± 0.3 %)"
     true = lattice(basis(1.25, 77, turn=10.0))
-    assert describe_reach("oblique", reachable(true)) == (
-        "oblique as imaged; no more symmetric class within 2 % shear"
+    assert describe_reach("oblique", reachable(true)).startswith(
+        "oblique as imaged; no more symmetric class within 2 % shear (square at 32 ± 0."
     )
     square = reachable(lattice(drifted(basis(1, 90, turn=0.0), 0.0, 0.015)))
     assert describe_reach("rectangular", square).startswith("rectangular as imaged; square within 2 % shear")

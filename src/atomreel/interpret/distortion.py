@@ -72,6 +72,7 @@ def describe_reach(name: str, reaches: tuple[Reach, ...], *, bound: float = SHEA
     """In words, for a lattice called `name` as imaged: "oblique as imaged; hexagonal within 2 % shear (1.4 ± 0.2 %)".
 
     Named are the most symmetric classes within the bound; what a class implies (a hexagonal lattice is centred too) is not.
+    Where there is none, the shear is told that the nearer of square and hexagonal would need.
     """
     inside = {reach.name: reach for reach in reaches if reach.consistent and reach.name != name}
     points: list[str] = [n for n in ("hexagonal", "square") if n in inside]
@@ -80,13 +81,15 @@ def describe_reach(name: str, reaches: tuple[Reach, ...], *, bound: float = SHEA
     shown = points or [n for n in ("centred", "rectangular") if n in inside]
     if name in ("centred", "rectangular"):
         shown = points
-    if not shown:
-        return f"{name} as imaged; no more symmetric class within {100 * bound:.3g} % shear"
-    parts = [
-        f"{n} within {100 * bound:.3g} % shear ({100 * inside[n].shear:.2g} ± {100 * inside[n].shear_err:.1g} %)"
-        for n in shown
-    ]
-    return f"{name} as imaged; " + " or ".join(parts)
+    limit = f"within {100 * bound:.3g} % shear"
+    if shown:
+        return f"{name} as imaged; " + " or ".join(f"{n} {limit} ({_percent(inside[n])})" for n in shown)
+    nearest = min((reach for reach in reaches if reach.name in POINTS), key=lambda reach: reach.shear)
+    return f"{name} as imaged; no more symmetric class {limit} ({nearest.name} at {_percent(nearest)})"
+
+
+def _percent(reach: Reach) -> str:
+    return f"{100 * reach.shear:.2g} ± {100 * reach.shear_err:.1g} %"
 
 
 def true_range(
