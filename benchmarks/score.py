@@ -38,13 +38,17 @@ RUNS = {
         "Y4_heights",
         [("score_heights.py", "Y4_heights/truth.parquet", "found.parquet", "heights")],
     ),
+    "defects": ("Y3_movies/defects", [("score_movie.py defects", "Y3_movies/defects", ".", "movie_defects")]),
+    "holes": ("Y3_movies/holes", [("score_movie.py holes", "Y3_movies/holes", ".", "movie_holes")]),
 }
 
 
 def score(scorer: str, truth: Path, found: Path, name: str) -> None:
+    script, *what = scorer.split()
     command = [
         sys.executable,
-        str(SCORERS / scorer),
+        str(SCORERS / script),
+        *what,
         str(truth),
         str(found),
         "--json",

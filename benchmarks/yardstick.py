@@ -3,7 +3,8 @@
     python benchmarks/yardstick.py SET INPUT_DIR OUT_DIR [--model MODEL]
 
 SET: columns (images → found.parquet), bravais (multi-page TIFF → probs.csv), heights (focal series and images.json
-→ found.parquet) or holes (movie.tif and times.csv → holes.csv, rates.json). One recipe per SET (benchmarks/recipes/SET.toml), nothing tuned per file, nothing read but INPUT_DIR.
+→ found.parquet), holes (movie.tif and times.csv → holes.csv, rates.json) or defects (the same → defects.parquet, rates.json).
+One recipe per SET (benchmarks/recipes/SET.toml), nothing tuned per file, nothing read but INPUT_DIR.
 MODEL: of the set bravais, a name or folder instead of the default.
 """
 
@@ -85,7 +86,37 @@ def holes(source: Path, out: Path) -> Path:
     return out / "holes.csv"
 
 
-SETS = {"holes": holes, "columns": columns, "bravais": bravais, "heights": heights}
+def defects(source: Path, out: Path) -> Path:
+    """defects.parquet: frame, y, x, kind, state, track; rates.json: the rate matrix of a Mo and the neighbour that lacks an S, rates of equal
+    neighbours together, D of the vacancies by hops. The Run stays in OUT_DIR/run, its reactions in OUT_DIR/reactions."""
+    times = source / "times.csv"
+    told = ["--set", f"input.times_csv={times}"] if times.exists() else []
+    atomreel("run", source / "movie.tif", "-r", RECIPES / "defects.toml", *told, "-o", out / "run")
+    atomreel("reactions", out / "run", "-o", out / "reactions")
+    found = pd.read_parquet(out / "reactions" / "tracks.parquet")
+    found["kind"] = found["kind"].replace({"Mo_W": "Mo", "Mo_W+V_S": "Mo_VS"})
+    found[["frame", "y", "x", "kind", "state", "track"]].to_parquet(out / "defects.parquet", index=False)
+    rates = json.loads((out / "reactions" / "rates.json").read_text(encoding="utf-8"))
+    states = ("Mo_W", "Mo_W+V_S:1", "Mo_W+V_S:2", "Mo_W+V_S:3")
+
+    def matrix(end: str) -> list[list[float]]:
+        return [[0.0 if a == b else rates[f"{a}→{b}"][end] for b in states] for a in states]
+
+    asked = {
+        "on": "catch of Mo_W",
+        "off": "release of Mo_W",
+        "turn": "turn of Mo_W",
+        "D_A2_per_s": "D of V_S by hops",
+    }
+    ends = ("value", "low", "high")
+    result = {name: [rates[own][end] for end in ends] for name, own in asked.items() if own in rates}
+    if all(f"{a}→{b}" in rates for a in states for b in states if a != b):
+        result |= {name: matrix(end) for name, end in zip(("Q_per_s", "Q_lo", "Q_hi"), ends, strict=True)}
+    (out / "rates.json").write_text(json.dumps(result, indent=1), encoding="utf-8")
+    return out / "defects.parquet"
+
+
+SETS = {"defects": defects, "holes": holes, "columns": columns, "bravais": bravais, "heights": heights}
 
 
 def main() -> None:
