@@ -45,6 +45,9 @@ ORDERS = torch.tensor(  # half of the spots of a lattice, nearest first
 )
 NOISE_LEVEL = 1.4  # of the pooled logarithm; a place with less speaks against a lattice that has a spot there
 FULL_LEVEL = 5.0  # a spot stronger than e⁵ times the floor says no more about where the lattice lies
+# Scatter of simulated lattices over what the spots' noise lets expect, by the log power of the strongest spot:
+# near the floor more goes wrong than a spot's own noise, and what stands far above it is fitted better than assumed.
+CLAIM, SLOPE, TYPICAL = 0.56, 0.37, 5.0
 SPOT = 1.7  # log of the power over the floor from which a maximum counts as a spot
 
 
@@ -65,6 +68,12 @@ class Lattices:
     misfit: torch.Tensor
     score: torch.Tensor
     strength: torch.Tensor
+
+    def claim(self) -> torch.Tensor:
+        """(N, K) by what factor the errors that follow from the noise of the spots (sigma, roots of covariance) are to be
+        multiplied to be those of a lattice in a window."""
+        top = self.strength.amax(-1)
+        return CLAIM * (1 + self.misfit.square()).sqrt() * torch.exp(SLOPE * (TYPICAL - top))
 
 
 def join_lattices(parts: list[Lattices]) -> Lattices:

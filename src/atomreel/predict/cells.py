@@ -20,9 +20,6 @@ SOUND = (
     0.5  # of the best candidate's evidence: less, and agreeing with the class does not make a candidate right
 )
 AGREES = 0.03  # hyperbolic distance, beside three errors, within which a candidate is of the class
-# Scatter of simulated lattices over what the spots' noise lets expect, by the log power of the strongest spot:
-# near the floor more goes wrong than a spot's own noise, and what stands far above it is fitted better than assumed.
-CLAIM, SLOPE, TYPICAL = 0.56, 0.37, 5.0
 TIE = 0.02  # relative difference of lengths below which a is the vector nearest to the x axis
 SAME = 0.08  # of a's length: windows whose lattices differ by more do not show one crystal
 
@@ -58,9 +55,7 @@ def cells_of(found: Lattices, probability: torch.Tensor, *, scale: float, classe
     first, second = (z.gather(1, which)[:, 0] for z in (found.first, found.second))
     spots = torch.view_as_real(torch.stack([first, second], 1)).flip(-1).double().numpy()
     own = found.covariance.gather(1, which[..., None].expand(-1, 1, 3))[:, 0].double()
-    misfit, top = found.misfit.gather(1, which)[:, 0], found.strength.amax(-1).gather(1, which)[:, 0]
-    claim = CLAIM * (1 + misfit.square()).sqrt() * torch.exp(SLOPE * (TYPICAL - top))
-    spread = (own * claim.double().square()[:, None]).numpy()
+    spread = (own * found.claim().gather(1, which).double().square()).numpy()
     pair = np.stack([spread[:, [0, 1]], spread[:, [1, 2]]], 1)
     vectors = np.linalg.inv(spots).transpose(0, 2, 1) * SIZE * scale
     # A = B⁻ᵀ, so dA = −A dBᵀ A: d a_rc = −Σ a_rl dB_kl a_kc
@@ -80,7 +75,7 @@ def _agreeing(found: Lattices, named: torch.Tensor, classes: tuple[str, ...]) ->
     away |= {"hexagonal": hexagonal}
     own = torch.stack([away.get(name, torch.zeros_like(square)) for name in classes], -1)
     own = own.gather(2, named[:, None, None].expand(-1, own.shape[1], 1))[..., 0]
-    near = own <= AGREES + 3 * found.sigma * found.misfit.clamp_min(0.3)
+    near = own <= AGREES + 3 * found.sigma * found.claim()
     near &= found.score >= SOUND * found.score.amax(1, keepdim=True)
     return torch.where(near, found.score, found.score - 1e3).argmax(1)
 
