@@ -16,6 +16,7 @@ def test_a_lattice_is_surveyed_alike_every_time(movie: Path) -> None:
     recipe = load_recipe(overrides=["calibrate.material=graphene", "run.preview=3"])
     plan, again = (plan_run(open_source(movie, recipe.input), recipe) for _ in range(2))
     assert describe_plan(plan) == describe_plan(again) and plan.preview == (0, 2, 4)
+    assert describe_plan(plan)["lattice_verdict"] == "hexagonal as imaged"
     assert plan.reference is not None and plan.reference.a == pytest.approx(9, abs=0.2) == plan.spacing
     assert 36 <= plan.windows.side <= 72 and min(plan.windows.step) >= 1 and plan.strain_step >= 1
     assert plan.calibration is not None and plan.pixel == plan.calibration.pixel

@@ -57,6 +57,13 @@ def test_measures_are_those_of_the_tables(whole_run: Path) -> None:
     assert figures.defects == read_table(whole_run / "defects.parquet")["kind"].value_counts().to_dict()
 
 
+def test_summary_tells_what_drift_could_have_made_of_the_lattice(whole_run: Path) -> None:
+    results = open_results(whole_run)
+    verdict = "oblique as imaged; hexagonal within 2 % shear (1.4 ± 0.3 %)"
+    told = replace(results, about={**results.about, "survey": {"lattice_verdict": verdict}})
+    assert f"The lattice of the columns is {verdict}." in summary(told, measure(told))
+
+
 def test_summary_names_what_was_found(whole_run: Path) -> None:
     results = open_results(whole_run)
     words = summary(results, measure(results))

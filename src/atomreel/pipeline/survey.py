@@ -14,7 +14,8 @@ from atomreel.core.material import Material, load_material
 from atomreel.core.recipe import Recipe
 from atomreel.interpret.calibrate import Calibration, calibrate
 from atomreel.interpret.cell import AverageCell, average_cell
-from atomreel.interpret.lattice import fit_lattices
+from atomreel.interpret.distortion import describe_reach, reachable
+from atomreel.interpret.lattice import DISTORTION, fit_lattices
 from atomreel.interpret.species import SpeciesModel, fit_species
 from atomreel.kinetics.beam import knock_on
 from atomreel.nets.columns import ColumnFinder
@@ -218,6 +219,10 @@ def describe_plan(plan: Plan) -> dict[str, Any]:
     }
     if plan.columns.species is not None:
         about["species"] = plan.columns.species.to_dict()
+    if plan.reference is not None:
+        options, name = plan.recipe.symmetry, plan.reference.symmetry(distortion=DISTORTION)
+        reaches = reachable(plan.reference, bound=options.shear, scan=options.scan)
+        about["lattice_verdict"] = describe_reach(name, reaches, bound=options.shear)
     return about
 
 

@@ -107,6 +107,8 @@ def summary(results: Results, figures: Figures) -> str:
         name, value, error = figures.main_class
         about = f"{value:.2f}" if not np.isfinite(error) else f"{value:.2f} ± {error:.2f}"
         parts.append(f"The symmetry network calls the area {name} (mean probability {about}).")
+    if verdict := results.about.get("survey", {}).get("lattice_verdict"):
+        parts.append(f"The lattice of the columns is {verdict}.")
     if figures.defects:
         total = sum(figures.defects.values())
         kinds = sorted(figures.defects.items(), key=lambda item: (-item[1], item[0]))
