@@ -20,7 +20,7 @@ from atomreel.pipeline.survey import plan_run
 
 
 def test_maps_have_a_place_in_the_frame(finished: Path) -> None:
-    for name, maps in (("symmetry", "p_square"), ("strain", "exx")):
+    for name, maps in (("symmetry", "p_square"), ("grains", "grain"), ("strain", "exx")):
         group = zarr.open_group(finished / f"{name}.zarr", mode="r")
         array, (oy, ox), (sy, sx) = group[maps], group.attrs["origin"], group.attrs["step"]
         assert array.shape[0] == 5 and group.attrs["frames"] == [0, 1, 2, 3, 4]

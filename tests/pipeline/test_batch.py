@@ -14,7 +14,9 @@ import zarr
 
 from atomreel.core.errors import AtomreelWarning, InputError
 from atomreel.core.field import Field
+from atomreel.core.files import read_table
 from atomreel.core.recipe import load_recipe
+from atomreel.core.tables import empty_table
 from atomreel.pipeline import batch
 from atomreel.pipeline.batch import (
     describe_file,
@@ -26,6 +28,7 @@ from atomreel.pipeline.batch import (
     summarise,
     symmetry_of_files,
 )
+from atomreel.pipeline.grains import FrameGrains
 from atomreel.pipeline.windows import Windows
 from atomreel.predict.heights import Heights
 
@@ -118,6 +121,11 @@ def test_a_map_of_every_frame(movie: Path, tmp_path: Path) -> None:
     assert group["p_noise"].shape == (5, 3, 3) and group["std_noise"].shape == (5, 3, 3)
     assert group.attrs["origin"] == [19.5, 19.5] and group.attrs["step"] == [16, 16]
     assert np.isfinite(group["p_noise"][:]).all()
+    assert group["grain"].shape == (5, 3, 3) and group["grain_area"].shape == (5, 36, 36)
+    assert group.attrs["area_step"] == [2, 2] and (group["grain_area"][:] == 1).mean() > 0.9
+    grains = read_table(tmp_path / "s.grains.parquet")
+    assert grains.frame.tolist() == [0, 1, 2, 3, 4] and (grains.symmetry == "hexagonal").all()
+    assert not len(read_table(tmp_path / "s.boundaries.parquet"))
 
 
 class Symmetry:
@@ -136,6 +144,11 @@ class Symmetry:
         return field
 
 
+def no_grains(plan: object, data: np.ndarray, symmetry: Field) -> FrameGrains:
+    tables = {name: empty_table(name) for name in ("grains", "boundaries")}
+    return FrameGrains({}, np.zeros((2, 2), np.int32), tables, {})
+
+
 def planned(count: int) -> SimpleNamespace:
     source = SimpleNamespace(clean=lambda i: (np.zeros((8, 8)), ()), frames=tuple(range(7, 7 + count)))
     return SimpleNamespace(
@@ -151,6 +164,7 @@ def test_maps_of_a_long_movie_are_not_held(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(batch, "open_source", lambda *_: None)
     monkeypatch.setattr(batch, "plan_run", lambda *_: planned(150))
     monkeypatch.setattr(batch, "frame_symmetry", seen)
+    monkeypatch.setattr(batch, "frame_grains", no_grains)
     group = zarr.open_group(map_file([tmp_path], load_recipe(), out=tmp_path / "s.zarr"), mode="r")
     assert np.array_equal(group["p_noise"][:, 2, 3], np.arange(150))
     assert seen.most < 40
@@ -162,6 +176,7 @@ def test_a_map_that_fails_midway_leaves_nothing(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(batch, "open_source", lambda *_: None)
     monkeypatch.setattr(batch, "plan_run", lambda *_: planned(90))
     monkeypatch.setattr(batch, "frame_symmetry", Symmetry(fails_at=70))
+    monkeypatch.setattr(batch, "frame_grains", no_grains)
     with pytest.raises(InputError, match="cannot be read"):
         map_file([tmp_path], load_recipe(), out=tmp_path / "s.zarr")
     assert not list(tmp_path.iterdir())

@@ -21,7 +21,7 @@ def test_a_frame_gives_every_table(movie: Path) -> None:
     data, _ = source.clean(1)
     before = data.copy()
     result = analyse_frame(plan, 1, data)
-    assert set(result.tables) == {"atoms", "lattice", "defects", "phases"}
+    assert set(result.tables) == {"atoms", "lattice", "defects", "phases", "grains", "boundaries"}
     assert all(table.columns[0] == "frame" and (table.frame == 1).all() for table in result.tables.values())
     total = sum(
         result.maps[f"symmetry/p_{n}"]

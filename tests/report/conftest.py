@@ -126,6 +126,7 @@ def _tables(path, *, atoms, defects, drift, frames, calibrated, rng) -> None:
             lattice[f"{name}_A"] = lattice[f"{name}_px"] * PIXEL
             lattice[f"{name}_A_err"] = 0.01 * PIXEL
     write_table(path / "lattice.parquet", lattice, kind="lattice")
+    _grains(path, frames, calibrated)
     rise = 0.25 / (1 + np.exp(-(number - 0.7 * frames) / max(frames / 8, 1)))
     phases = pd.DataFrame({"frame": number, "t_s": 0.5 * number})
     for name in CLASSES:
@@ -134,6 +135,7 @@ def _tables(path, *, atoms, defects, drift, frames, calibrated, rng) -> None:
         phases[f"mean_{name}_err"] = 0.015
         phases[f"hard_{name}"] = np.round(np.clip(phases[f"mean_{name}"], 0, 1), 1)
     phases["hole_fraction"] = rise / 2
+    phases = phases.assign(grains=2, grain_area_px2=32768.0, grain_area_px2_err=200.0)
     write_table(path / "phases.parquet", phases, kind="phases")
     shift = pd.DataFrame(
         {"frame": number, "dy": drift[:, 0], "dx": drift[:, 1], "dy_err": 0.05, "dx_err": 0.05}
@@ -148,6 +150,31 @@ def _tables(path, *, atoms, defects, drift, frames, calibrated, rng) -> None:
         pd.DataFrame({"from_A": r - 0.05, "to_A": r + 0.05, "count": 100, "g": g, "g_err": 0.05}),
         kind="pairs",
     )
+
+
+def _grains(path: Path, frames: int, calibrated: bool) -> None:
+    """Two halves of the frame, the right one turned by 12°."""
+    rows = pd.DataFrame({"frame": np.repeat(np.arange(frames), 2), "grain": [1, 2] * frames})
+    rows = rows.assign(symmetry="hexagonal", p=0.95, a_px=SPACING, b_px=SPACING, gamma_deg=60.0)
+    rows = rows.assign(angle_deg=[-5.7, 6.3] * frames, area_px2=32768.0, y=128.0, x=[64.0, 192.0] * frames)
+    rows = rows.assign(windows=50, cut=True)
+    errors = {
+        "a_px_err": 0.02,
+        "b_px_err": 0.02,
+        "gamma_deg_err": 0.1,
+        "angle_deg_err": 0.1,
+        "area_px2_err": 200.0,
+    }
+    rows = rows.assign(**errors)
+    edges = pd.DataFrame({"frame": np.arange(frames), "first": 1, "second": 2, "turn_deg": 12.0})
+    edges = edges.assign(turn_deg_err=0.15, change_deg=12.0, length_px=256.0)
+    if calibrated:
+        for name in "ab":
+            rows[f"{name}_A"], rows[f"{name}_A_err"] = SPACING * PIXEL, 0.02 * PIXEL
+        rows = rows.assign(area_nm2=32768 * PIXEL**2 / 100, area_nm2_err=2 * PIXEL**2)
+        edges = edges.assign(length_nm=25.6 * PIXEL)
+    write_table(path / "grains.parquet", rows, kind="grains")
+    write_table(path / "boundaries.parquet", edges, kind="boundaries")
 
 
 def _pictures(path: Path, pictures: np.ndarray, index: list[int], rng: np.random.Generator) -> None:
@@ -178,8 +205,18 @@ def _fields(path: Path, frames: int, index: list[int], side: int, rng: np.random
     for c, name in enumerate(CLASSES):
         group.create_array(f"p_{name}", data=p[:, c].astype(np.float32))
         group.create_array(f"std_{name}", data=(p[:, c] * (1 - p[:, c]) * 0.4).astype(np.float32))
+    entropy = -(p * np.log(p)).sum(1)
+    for name, values in (("entropy", entropy), ("mutual_information", 0.1 * entropy)):
+        group.create_array(name, data=values.astype(np.float32))
+    change = np.broadcast_to(20 * np.exp(-((x - 0.5) ** 2) / 0.01), entropy.shape).astype(np.float32)
+    group.create_array("lattice_change_deg", data=change)
+    group.create_array("within_shear", data=np.where(change < 10, 3, 5).astype(np.float32))
     about = {"origin": [window / 2, window / 2], "step": [step, step], "window": window, "frames": index}
     group.attrs.update(about)
+    halves = np.tile(np.where(np.arange(-(-side // 5)) * 5 < side / 2, 1, 2), (len(index), -(-side // 5), 1))
+    group = zarr.open_group(path / "grains.zarr", mode="w")
+    group.create_array("grain", data=halves.astype(np.float32))
+    group.attrs.update({"origin": [2.0, 2.0], "step": [5.0, 5.0], "frames": index})
     y, x = np.mgrid[: side // 8, : side // 8] / (side // 8)
     group = zarr.open_group(path / "strain.zarr", mode="w")
     for name, wave in (

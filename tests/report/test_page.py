@@ -66,6 +66,7 @@ def test_every_part_is_there(whole_run: Path) -> None:
         assert words in page
     pictures = {p.stem for p in (whole_run / "figures").glob("*.png")}
     assert pictures == {p.stem for p in (whole_run / "figures").glob("*.svg")}
+    assert {"grains", "symmetry-doubt", "grains-over-time"} <= pictures
     assert {"frame", "symmetry", "strain", "tracks", "cell", "residual", "defects-gallery"} <= pictures
     assert {"drift", "phases-over-time", "table-bond_lengths", "table-pair_distances"} <= pictures
 

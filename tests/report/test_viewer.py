@@ -88,6 +88,17 @@ def test_most_probable_class(whole_run: Path) -> None:
     assert view["bar"]["words"].split()[1] in ("Å", "nm") and 0.09 < view["bar"]["fraction"] <= 0.2501
 
 
+def test_maps_of_doubt_are_there_with_their_units(whole_run: Path) -> None:
+    results = open_results(whole_run)
+    maps = {m["name"]: m for m in symmetry_viewer(results)["maps"]}
+    assert maps["entropy"]["unit"] == maps["mutual information"]["unit"] == "nats"
+    assert maps["change of the lattice"]["unit"] == "°" and maps["change of the lattice"]["high"] >= 3
+    within = maps["class within the shear bound"]
+    packed = np.frombuffer(base64.b64decode(within["data"][5]), np.uint8)
+    codes = np.asarray(results.field("symmetry").maps["within_shear"][5])
+    assert np.array_equal(packed, codes.ravel()) and within["classes"][3]["name"] == "hexagonal"
+
+
 def test_nothing_to_show(tmp_path: Path, bare_run: Path) -> None:
     results = open_results(bare_run)
     assert symmetry_viewer(results) is None and strain_viewer(results) is None

@@ -77,6 +77,12 @@ class Symmetry(Section):
     scan: Literal["any", "rows", "columns"] = Field(
         "any", description="slow scan along y (rows) or x (columns); 'any' = every linear distortion"
     )
+    grain_deg: float = Field(
+        3.0,
+        gt=0,
+        lt=30,
+        description="change of the lattice across a window that divides grains [degrees]; a strain of 5 % counts as 3",
+    )
     drift: bool = Field(
         False, description="undo the drift between frames as it shears each frame (scans only)"
     )

@@ -18,6 +18,11 @@ HALF = 0.5  # of its amplitude inside: the edge of a grain
 NARROW = 2.0  # shortest lattice vectors: gaps between or in grains narrower than this belong to them
 
 
+def fine_step(window: int) -> int:
+    """Step of the finer grid [px] for windows of this side [px]."""
+    return max(1, round(window / FINE))
+
+
 def grain_area(
     image: npt.NDArray[np.floating], field: Field, vectors: FloatArray, *, labels: Labels, window: int
 ) -> Field:
@@ -27,7 +32,7 @@ def grain_area(
     believed. labels: (Gy, Gx) grains of the windows. A place is of the grain that has there the largest part of the
     amplitude that its lattice has inside (`presence`), and of none where that is less than half.
     """
-    step = max(1, round(window / FINE))
+    step = fine_step(window)
     grid = -(-image.shape[0] // step), -(-image.shape[1] // step)
     owner = np.zeros(grid, np.int32)
     numbers = [int(n) for n in np.unique(labels) if n]

@@ -12,6 +12,7 @@ from atomreel.core.errors import AtomreelError
 from atomreel.core.files import atomic_folder, write_json, write_table
 from atomreel.core.registry import analyses, lookup
 from atomreel.core.run import RunFolder
+from atomreel.pipeline.grains import fine_grid
 from atomreel.pipeline.holes import hole_notes
 from atomreel.pipeline.motion import motion
 from atomreel.pipeline.preview import write_preview
@@ -23,7 +24,7 @@ from atomreel.pipeline.survey import Plan
 from atomreel.predict.domain import cell_grid
 from atomreel.prepare.drift import aligned
 
-JOINED = ("atoms", "lattice", "defects", "phases", "drift")
+JOINED = ("atoms", "lattice", "grains", "boundaries", "defects", "phases", "drift")
 
 
 def assemble(plan: Plan, folder: RunFolder, chunks: int) -> list[str]:
@@ -41,7 +42,8 @@ def assemble(plan: Plan, folder: RunFolder, chunks: int) -> list[str]:
     first, step = cell_grid(plan.columns.survey.zoom)
     grids = {
         "domain": {"origin": [first] * 2, "step": [step] * 2},
-        "symmetry": window,
+        "symmetry": {**window, "shear": plan.recipe.symmetry.shear},
+        "grains": fine_grid(plan),
         "strain": {"origin": [0.5 * plan.strain_step] * 2, "step": [float(plan.strain_step)] * 2},
     }
     for name, attrs in grids.items():

@@ -17,6 +17,7 @@ from atomreel.core.recipe import Recipe
 from atomreel.core.run import RunFolder
 from atomreel.pipeline.driver import run
 from atomreel.pipeline.frames import find_atoms, frame_symmetry
+from atomreel.pipeline.grains import fine_grid, frame_grains
 from atomreel.pipeline.progress import progress
 from atomreel.pipeline.source import open_input, open_source
 from atomreel.pipeline.store import write_frames
@@ -64,7 +65,12 @@ def describe_file(path: Path, recipe: Recipe) -> dict[str, Any]:
 
 
 def map_file(inputs: Sequence[Path], recipe: Recipe, *, out: Path) -> Path:
-    """Symmetry of sliding windows of every frame of one file: a Zarr Field. Returns its path."""
+    """Symmetry of sliding windows of every frame of one file: a Zarr Field, MAP.zarr. Returns its path.
+
+    Beside it MAP.grains.parquet and MAP.boundaries.parquet, whose `frame` counts the frames of the map. In the Zarr group
+    `grain` is the label of each window and `grain_area`, on the grid of the attributes area_origin and area_step, that
+    of each place.
+    """
     if len(inputs) != 1 or out.suffix != ".zarr":
         raise InputError(
             "a symmetry map is of one file, and -o names a .zarr; --whole makes a table of many files"
@@ -74,17 +80,26 @@ def map_file(inputs: Sequence[Path], recipe: Recipe, *, out: Path) -> Path:
         "origin": list(plan.windows.origin),
         "step": list(plan.windows.step),
         "window": plan.windows.side,
+        "shear": recipe.symmetry.shear,
         "source_frames": list(plan.columns.source.frames),
+        **{f"area_{key}": value for key, value in fine_grid(plan).items()},
     }
     count = len(plan.movie)
+    tables: dict[str, list[pd.DataFrame]] = {"grains": [], "boundaries": []}
     with progress("symmetry", count) as advance:
 
         def maps(i: int) -> Mapping[str, npt.NDArray[Any]]:
-            found = frame_symmetry(plan, i, plan.columns.source.clean(i)[0]).maps
+            data = plan.columns.source.clean(i)[0]
+            symmetry = frame_symmetry(plan, i, data)
+            grains = frame_grains(plan, data, symmetry)
+            for name, table in grains.tables.items():
+                tables[name].append(table.assign(frame=i))
             advance(1)
-            return found
+            return {**symmetry.maps, **grains.maps, "grain_area": grains.area}
 
         write_frames(out, map(maps, range(count)), kind="symmetry", count=count, attrs=about)
+    for name, parts in tables.items():
+        write_table(out.with_suffix(f".{name}.parquet"), pd.concat(parts, ignore_index=True), kind=name)
     return out
 
 

@@ -18,6 +18,7 @@ from atomreel.interpret.openings import find_openings
 from atomreel.interpret.species import label_species
 from atomreel.interpret.strain import map_strain
 from atomreel.kinetics.phases import class_fractions
+from atomreel.pipeline.grains import frame_grains
 from atomreel.pipeline.survey import BLOCK, ColumnPlan, Plan
 from atomreel.predict.columns import Found, find_columns
 from atomreel.predict.symmetry import CLASSES, map_symmetry
@@ -57,7 +58,9 @@ def analyse_frame(plan: Plan, i: int, data: FloatArray) -> FrameResult:
         threshold=recipe.defects.score,
     )
     symmetry = frame_symmetry(plan, i, data)
-    maps = {f"symmetry/{name}": values for name, values in symmetry.maps.items()}
+    grains = frame_grains(plan, data, symmetry)
+    maps = {f"symmetry/{name}": values for name, values in {**symmetry.maps, **grains.maps}.items()}
+    maps["grains/grain"] = grains.area
     strain = _strain(plan, judged, fit, data.shape)
     maps |= {f"domain/{name}": values for name, values in found.known.maps.items()}
     maps |= {f"strain/{name}": values for name, values in strain.maps.items()} if strain is not None else {}
@@ -66,7 +69,9 @@ def analyse_frame(plan: Plan, i: int, data: FloatArray) -> FrameResult:
         "lattice": _numbered(fit.rows, i),
         "defects": _numbered(defects, i),
         "phases": _numbered(_phases(plan, data, symmetry, holes=_holes(plan, data, judged, fit=fit)), i),
+        **{name: _numbered(table, i) for name, table in grains.tables.items()},
     }
+    tables["phases"] = tables["phases"].assign(**grains.numbers)
     return FrameResult(tables, maps, found.residual, notices)
 
 

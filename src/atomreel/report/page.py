@@ -8,7 +8,7 @@ from typing import Any
 
 from atomreel.core.errors import RunError
 from atomreel.core.files import write_text
-from atomreel.report import curves, pictures, tables, viewer, words
+from atomreel.report import curves, grains, pictures, tables, viewer, words
 from atomreel.report.drawing import Drawing, style
 from atomreel.report.methods import methods
 from atomreel.report.results import Results, open_results
@@ -41,6 +41,7 @@ def _draw(results: Results, folder: Path) -> dict[str, list[Drawing]]:
     """Every figure, by the section that shows it. Those of "files" have livelier forms in the page."""
     single = {
         "files": (pictures.draw_frame, pictures.draw_symmetry, pictures.draw_strain),
+        "grains": (grains.draw_grains, grains.draw_doubt, grains.draw_sizes),
         "tracks": (pictures.draw_tracks,),
         "defects": (pictures.draw_gallery,),
         "cell": (pictures.draw_cell,),
@@ -80,6 +81,8 @@ def _contents(results: Results, drawings: dict[str, list[Drawing]]) -> dict[str,
         "read": tables.read_table(results),
         "notices": [str(text) for text in results.input.get("notices", [])],
         "lattice": tables.lattice_table(results),
+        "grains": grains.grains_table(results),
+        "boundaries": grains.boundaries_table(results),
         "rates": tables.rates_table(results),
         "events": tables.events_table(results),
         "others": others,

@@ -19,6 +19,11 @@ IMAGE_BYTES = 7_000_000  # of all frames together, before base64
 MOST_ATOMS = 10_000  # drawn in one frame; more cannot be told apart at 640 px
 MOST_TRACK_POINTS = 40_000
 MOST_GRID = 96  # map points per side that are shown
+DOUBT = {  # map → title, unit, least end of its scale
+    "entropy": ("entropy", "nats", 0.5),
+    "mutual_information": ("mutual information", "nats", 0.02),
+    "lattice_change_deg": ("change of the lattice", "°", 3.0),
+}
 STRAIN = {
     "exx": ("strain exx", 100.0, "%"),
     "eyy": ("strain eyy", 100.0, "%"),
@@ -91,7 +96,29 @@ def symmetry_viewer(results: Results) -> dict[str, Any] | None:
         its = np.take_along_axis(std, best[None], axis=0)[0]
         high = float(np.nanmax(its)) if np.isfinite(its).any() else 0.0
         maps.insert(0, _map("its uncertainty (1σ)", its, low=0.0, high=max(round(high, 2), 0.05)))
+    maps[:0] = _within_shear(field, results, rows, stride)
+    for name, (title, unit, least) in DOUBT.items():
+        if name in field.maps:
+            values = _read(field, name, rows, stride)
+            high = max(float(np.nanmax(values)) if np.isfinite(values).any() else 0.0, least)
+            maps.append({**_map(title, values, low=0.0, high=float(f"{high:.2g}")), "unit": unit})
     return {**_grid(field, results, rows, stride), "lut": "viridis", "maps": [hard, *maps]}
+
+
+def _within_shear(
+    field: FieldStack, results: Results, rows: list[int], stride: int
+) -> list[Mapping[str, Any]]:
+    """The most symmetric class within the bound on shear, where the Run has it."""
+    if "within_shear" not in field.maps:
+        return []
+    codes = _read(field, "within_shear", rows, stride)
+    bound = results.about.get("recipe", {}).get("symmetry", {}).get("shear")
+    title = (
+        "class within the shear bound" if bound is None else f"class within {100 * float(bound):.3g} % shear"
+    )
+    known = np.where(np.isfinite(codes), codes, 255).astype(np.uint8)
+    classes = [{"name": n, "colour": c} for n, c in CLASS_COLOURS.items()]
+    return [{"name": title, "classes": classes, "data": [_base64(frame) for frame in known]}]
 
 
 def strain_viewer(results: Results) -> dict[str, Any] | None:

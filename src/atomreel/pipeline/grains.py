@@ -1,0 +1,65 @@
+"""Grains of a frame as tables, maps and numbers of a Run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from atomreel.core.field import Field
+from atomreel.core.image import FloatArray
+from atomreel.interpret.grainarea import fine_step
+from atomreel.interpret.grains import Grains, find_grains
+from atomreel.pipeline.survey import Plan
+from atomreel.predict.sheared import within_shear
+
+
+@dataclass(frozen=True)
+class FrameGrains:
+    """maps: of the windows, by name. area: (Gy, Gx) grain of each place on the finer grid. tables: grains, boundaries.
+    numbers: what the frame has of them, for `phases`."""
+
+    maps: Mapping[str, npt.NDArray[Any]]
+    area: npt.NDArray[Any]
+    tables: Mapping[str, pd.DataFrame]
+    numbers: Mapping[str, float]
+
+
+def frame_grains(plan: Plan, data: FloatArray, symmetry: Field) -> FrameGrains:
+    """Grains of one cleaned frame `data` (Y, X) from its symmetry map."""
+    options = plan.recipe.symmetry
+    found = find_grains(
+        data, symmetry, window=plan.windows.side, pixel=plan.pixel, tolerance=options.grain_deg
+    )
+    maps = {
+        "grain": found.labels.astype(np.float32),
+        "lattice_change_deg": found.change.astype(np.float32),
+        "within_shear": within_shear(symmetry, bound=options.shear, pixel=plan.pixel),
+    }
+    tables = {"grains": found.table, "boundaries": found.boundaries}
+    return FrameGrains(maps, found.area.maps["grain"], tables, mean_sizes(found))
+
+
+def mean_sizes(found: Grains) -> dict[str, float]:
+    """Number of grains and their mean area, with the error of the measured areas; NaN without grains."""
+    table = found.table
+    numbers: dict[str, float] = {"grains": float(len(table))}
+    for unit in ("px2", "nm2"):
+        if f"area_{unit}" in table or unit == "px2":
+            areas, errors = table[f"area_{unit}"], table[f"area_{unit}_err"]
+            count = max(len(table), 1)
+            numbers[f"grain_area_{unit}"] = float(areas.mean())
+            # what one grain loses at a boundary another gains, so this is an upper limit
+            error = float(np.sqrt(np.square(errors).sum()) / count)
+            numbers[f"grain_area_{unit}_err"] = error if len(table) else float("nan")
+    return numbers
+
+
+def fine_grid(plan: Plan) -> dict[str, list[float]]:
+    """origin and step (y, x) [px] of the finer map."""
+    step = float(fine_step(plan.windows.side))
+    return {"origin": [(step - 1) / 2] * 2, "step": [step] * 2}
