@@ -365,7 +365,7 @@ def drift_curve(model: Path) -> dict[str, Any]:
 
 def movie(model: Path) -> dict[str, Any]:
     """Fig. 6: a hole that grows in a hexagonal layer; maps of one frame, fractions against time, threshold, fit."""
-    rng, size, a = np.random.default_rng(12), 512, 14.0
+    rng, size, a = np.random.default_rng(12), 384, 12.0
     times = np.linspace(0, 225, 26)
     true = {"rho": 0.03, "a0": 3e-4, "c": 0.02}
     i, j = (n.ravel() for n in np.meshgrid(np.arange(-80, 81), np.arange(-80, 81)))

@@ -45,6 +45,8 @@ COMMANDS = {
     "bravais_fresh": "python benchmarks/bench_bravais.py",
     "transition_frame": "python benchmarks/bench_transition.py --movies 60",
     "symmetry": "python benchmarks/bench_symmetry.py",
+    "growth": "python benchmarks/bench_growth.py series; python benchmarks/bench_growth.py movies out/growth; "
+    "python benchmarks/bench_growth.py yardstick out/yardstick/holes --truth DATA/Y3_movies/holes",
     "boundary": "python benchmarks/bench_boundary.py out/real/graphene-hrtem-boundary",
 }
 
@@ -243,7 +245,9 @@ def paper_2018() -> Iterator[str]:
     for network, answers in speed.get("networks", {}).items():
         for window, one in answers.items():
             name = f"5,000 passes, {speed['threads']} threads: {network}, {window}"
+            scaled = one["naive_passes"] < speed["passes"]
             shown = f"{one['quick_s']:.2f} s beside {one['naive_s']:.0f} s naive"
+            shown += f" (scaled from {one['naive_passes']:,} passes)" if scaled else ""
             if "every layer" in network:
                 yield row(name, "–", shown, None)
             else:
@@ -416,6 +420,46 @@ def neighbours() -> Iterator[str]:
         yield row("graphene-hrtem-boundary: rings along the boundary", "–", shown, None)
 
 
+def holes() -> Iterator[str]:
+    """Growing holes: the yardstick's movie, re-simulated ones, and fresh images."""
+    scores, ours = measured("movie_holes"), measured("growth")
+    if not scores and not ours:
+        return
+    yield "| what | target | figure | | what limits it |\n|---|---|---|---|---|"
+    for way, one in ours.get("yardstick", {}).items():
+        share, off = one["within_5_percent_or_one_site"], one["error_sites"]
+        name = f"yardstick: holes by {way}, {one['frames_above_1_percent']} frames above 1 % within 5 % or one site"
+        shown = f"{share:.3f} (rms {off['rms']:.2f} sites)"
+        target, met = ("all", share == 1) if way == "columns" else ("–", None)
+        yield row(name, target, shown, met)
+    for name, rate in scores.get("rates", {}).items():
+        shown = f"{rate['found']:.4g} ({rate['lo']:.4g} … {rate['hi']:.4g}), true {rate['true']:.4g}"
+        best = rate.get("complete_data")
+        shown += "" if best is None else f", complete data {best:.4g}"
+        yield row(f"yardstick: {name}", "covered", shown, rate["covered"])
+    if "series" in ours:
+        series = ours["series"]
+        n = series["replicates"]
+        for name, one in series["coverage"].items():
+            told = {"complete": "ρ, complete data"}.get(name, name)
+            shown = f"{one['covered']:.3f} (p = {one['p_binomial']:.2f})"
+            goal = "0.95 (binomial test)"
+            yield row(f"95 % interval of {told}, {n} movies", goal, shown, one["p_binomial"] > 0.01)
+        plain = series["least_squares_rho"]
+        shown = f"{plain['covered']:.3f} of {plain['of']}"
+        yield row("the same of ρ, were frames independent", "–", shown, None)
+        wide = series["width_over_complete"]["median"]
+        yield row("width of ρ over that of complete data", "≤ 1.5", f"{wide:.2f}", wide <= 1.5)
+        steady, right = series["steady"], series["exponential_called_exponential"]
+        shown = f"{right:.3f}; steady growth called so in {steady['called_exponential']:.3f} of {steady['replicates']}"
+        yield row("exponential growth told from steady growth", "≤ 0.01 wrong", shown, None)
+    for k, one in enumerate(ours.get("movies", [])):
+        value, low, high = one["rho"]
+        shown = f"{value:.4f} ({low:.4f} … {high:.4f}), {one['width_over_complete']:.2f} of complete data; "
+        shown += f"{one['within_5_percent_or_one_site']:.3f} of frames within 5 % or one site"
+        yield row(f"images of movie {k + 1}: ρ (true 0.0155)", "covered", shown, one["rho_covered"])
+
+
 SECTIONS: dict[str, Callable[[], Iterator[str]]] = {
     "The chain": chain,
     "Yardstick: columns": columns,
@@ -426,6 +470,7 @@ SECTIONS: dict[str, Callable[[], Iterator[str]]] = {
     "Bravais classes of fresh windows, a transition, and time": classes_fresh,
     "The symmetry network of 2018": paper_2018,
     "Atoms per column": heights,
+    "Growing holes": holes,
     "Places that the finder does not know": known,
     "Bonds of graphene in HRTEM": bonds,
     "Dumbbells, bonds and rings": neighbours,
