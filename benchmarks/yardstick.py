@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -72,6 +73,8 @@ def holes(source: Path, out: Path) -> Path:
 
     C is the mean share of the vacancies that are no part of a hole. The Run stays in OUT_DIR/run.
     """
+    if (out / "run" / "report.html").exists():  # a finished Run would be left as it is
+        shutil.rmtree(out / "run")
     times = source / "times.csv"
     told = ["--set", f"input.times_csv={times}"] if times.exists() else []
     atomreel("run", source / "movie.tif", "-r", RECIPES / "holes.toml", *told, "-o", out / "run")

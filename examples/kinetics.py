@@ -1,8 +1,10 @@
-"""From tracks to rates: a defect that switches between two states, watched with missed frames and a pause."""
+"""From tracks and areas to rates: a defect that switches between two states, watched with missed frames and a pause, and a hole
+that grows atom by atom."""
 
 import numpy as np
 import pandas as pd
 
+from atomreel.kinetics.growth import fit_growth
 from atomreel.kinetics.intervals import to_rates
 from atomreel.kinetics.markov import count_transitions, fit_rates
 
@@ -23,3 +25,13 @@ for track in range(10):
 fit = fit_rates(count_transitions(pd.DataFrame(rows), times=times))
 for name, found in to_rates(fit.estimates()).items():
     print(f"{name}: {found['value']:.3f} ({found['low']:.3f} … {found['high']:.3f}) {found['unit']}")
+
+# A hole of 12 sites, each of which brings forth the next at 0.015 /s; a site is 0.0876 nm².
+seconds, site = 2.5 * np.arange(80), 0.0876
+sites = [12]
+for wait in np.diff(seconds):
+    sites.append(sites[-1] + rng.negative_binomial(sites[-1], np.exp(-0.015 * wait)))
+growth = fit_growth(seconds, site * np.array(sites), area_err=0.3 * site, unit_area=site, area_unit="nm²")
+for name, found in to_rates(growth.estimates()).items():
+    print(f"{name}: {found['value']:.3g} ({found['low']:.3g} … {found['high']:.3g}) {found['unit']}")
+print(f"growth is {growth.shape}: a straight line has an AIC higher by {growth.delta_aic:.0f}")

@@ -61,7 +61,9 @@ class Openings:
         away = ~self.in_hole & ~outside
         chance = float(self.empty[away].mean()) if away.any() else 0.0
         wrong = (self.share**2 * self.doubt * (1 - self.doubt))[inside | outside].sum()
+        # They only ever add to the hole: their number counts, not just its scatter.
         touching = (self.share[outside] ** 2).sum() * chance * (1 - chance)
+        touching += (self.share[outside].sum() * chance) ** 2
         return float(np.sqrt(wrong + touching))
 
     @property

@@ -219,40 +219,60 @@ def _filter(time: Floats, y: Floats, rho: Floats, *, sigma: Floats, unit: float)
 
     So A₀ = v/ρ and C = L − v/ρ, and nothing is singular where ρ → 0, which is growth at a steady speed v.
     """
-    count = len(rho)
-    mean = np.zeros((count, 3))
-    cov = np.zeros((count, 3, 3))
-    cov[:, 0, 0] = _DIFFUSE**2
-    cov[:, 1, 1] = (_DIFFUSE * np.exp(-np.maximum(rho, 0))) ** 2
-    see = np.array([1.0, 0.0, 1.0])
-    log_like = np.zeros(count)
+    zero = np.zeros(len(rho))
+    mean = [zero, zero, zero]
+    first = _DIFFUSE**2 + zero, (_DIFFUSE * np.exp(-np.maximum(rho, 0))) ** 2
+    cov = [first[0], zero, zero, first[1], zero, zero]  # LL, Lv, Lg, vv, vg, gg
+    log_like = zero
     previous = time[0]
     # Process noise needs the present speed; the deterministic curve through the data says it without feedback.
     different, which = np.unique(rho, return_inverse=True)
     speed = _speed(time, y, different) if unit else None
-    change = np.tile(np.eye(3), (count, 1, 1))
     for k, (now, value) in enumerate(zip(time, y, strict=True)):
         growth, rise = np.exp(rho * (now - previous)), _rise(rho, now - previous)
-        change[:, 2, 1], change[:, 2, 2] = rise, growth
-        mean = np.einsum("gij,gj->gi", change, mean)
-        cov = change @ cov @ change.transpose(0, 2, 1)
-        if speed is not None and k:
-            cov[:, 2, 2] += unit * speed[which, k - 1] * growth * rise
+        scatter = zero if speed is None or k == 0 else unit * speed[which, k - 1] * growth * rise
+        ll, lv, lg, vv, vg, gg = cov
+        mean[2] = growth * mean[2] + rise * mean[1]
+        gg = growth**2 * gg + 2 * growth * rise * vg + rise**2 * vv + scatter
+        cov = [ll, lv, growth * lg + rise * lv, vv, growth * vg + rise * vv, gg]
         previous = now
-        seen = cov @ see
-        variance = np.maximum(seen @ see, 0) + sigma[:, k] ** 2
-        surprise = value - mean @ see
-        log_like -= 0.5 * (np.log(variance) + surprise**2 / variance)
-        gain = seen / variance[:, None]
-        mean = mean + gain * surprise[:, None]
-        # Joseph's form: thousands of steps with a small error leave the plain one without a positive variance
-        keep = np.eye(3) - gain[:, :, None] * see
-        cov = keep @ cov @ keep.transpose(0, 2, 1)
-        cov += (sigma[:, k] ** 2)[:, None, None] * gain[:, :, None] * gain[:, None, :]
+        mean, cov, gain = _observe(mean, cov, value, sigma[:, k] ** 2)
+        log_like = log_like + gain
+    ll, lv, lg, vv, vg, gg = cov
     # Integrated likelihood × |information|^½ of (L, v) = profile likelihood: volume must not decide about ρ.
-    volume = np.log(np.maximum(np.linalg.det(cov[:, :2, :2]), 1e-300))
+    volume = np.log(np.maximum(ll * vv - lv**2, 1e-300))
     profile = log_like - 0.5 * volume - np.maximum(rho, 0)
-    return _Fit(np.where(np.isfinite(profile), profile, -np.inf), mean, cov)
+    joint = np.stack([ll, lv, lg, lv, vv, vg, lg, vg, gg], axis=1).reshape(-1, 3, 3)
+    return _Fit(np.where(np.isfinite(profile), profile, -np.inf), np.stack(mean, axis=1), joint)
+
+
+def _observe(
+    mean: list[Floats], cov: list[Floats], value: float, noise: Floats
+) -> tuple[list[Floats], list[Floats], Floats]:
+    """State and covariance after seeing `value` = L + g with variance `noise`, and the logarithm of its likelihood.
+
+    Joseph's form, written out: thousands of steps with a small error leave the plain one without a positive variance.
+    """
+    ll, lv, lg, vv, vg, gg = cov
+    seen = (ll + lg, lv + vg, lg + gg)
+    variance = np.maximum(seen[0] + seen[2], 0) + noise
+    surprise = value - mean[0] - mean[2]
+    kl, kv, kg = (part / variance for part in seen)
+    # (1 − gain·see)·covariance, row by row …
+    row_l = (1 - kl) * ll - kl * lg, (1 - kl) * lv - kl * vg, (1 - kl) * lg - kl * gg
+    row_v = lv - kv * seen[0], vv - kv * seen[1], vg - kv * seen[2]
+    row_g = (1 - kg) * lg - kg * ll, (1 - kg) * gg - kg * lg
+    # … times its transpose, and the noise of the observation.
+    after = [
+        row_l[0] * (1 - kl) - row_l[2] * kl + noise * kl**2,
+        row_l[1] - (row_l[0] + row_l[2]) * kv + noise * kl * kv,
+        row_l[2] * (1 - kg) - row_l[0] * kg + noise * kl * kg,
+        row_v[1] - (row_v[0] + row_v[2]) * kv + noise * kv**2,
+        row_v[2] * (1 - kg) - row_v[0] * kg + noise * kv * kg,
+        row_g[1] * (1 - kg) - row_g[0] * kg + noise * kg**2,
+    ]
+    moved = [part + k * surprise for part, k in zip(mean, (kl, kv, kg), strict=True)]
+    return moved, after, -0.5 * (np.log(variance) + surprise**2 / variance)
 
 
 def _rise(rho: Floats, t: Floats | float) -> Floats:
@@ -272,6 +292,8 @@ def _speed(time: Floats, y: Floats, rho: Floats) -> Floats:
 
 def _quantiles(centre: Floats, width: Floats, weight: Floats, tail: float) -> tuple[float, float]:
     """Quantiles of a weighted mixture of Gaussians, by their equally likely nodes."""
+    matters = weight > 1e-9 * weight.max()
+    centre, width, weight = centre[matters], width[matters], weight[matters]
     nodes = stats.norm.ppf((np.arange(41) + 0.5) / 41) if np.any(width > 0) else np.zeros(1)
     values = (centre[:, None] + width[:, None] * nodes).ravel()
     shares = np.repeat(weight / len(nodes), len(nodes))
