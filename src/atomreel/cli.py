@@ -113,7 +113,9 @@ def symmetry(
 ) -> None:
     """Bravais class and lattice of sliding windows (a Field), or with --whole of every whole frame (a table).
 
-    The table also says which classes the true lattice may have, given how far drift may have sheared the image.
+    The table also says which classes the true lattice may have, given how far drift may have sheared the image. With a
+    map MAP.zarr come its grains: MAP.grains.parquet and MAP.boundaries.parquet. Windows and steps are px
+    (--set symmetry.window=128 --set symmetry.step=16), Å (symmetry.window_A, symmetry.step_A), or follow the lattice (default).
     """
     from atomreel.core.recipe import load_recipe
     from atomreel.pipeline.batch import map_file, symmetry_of_files
