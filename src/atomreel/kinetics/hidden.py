@@ -184,8 +184,13 @@ def _sample_states(
     ahead = np.empty((frames, count, n))
     now = start * tracks.emission[0]
     ahead[0] = now / now.sum(1, keepdims=True)
+    alike = (tracks.gap == tracks.gap[:, :1]).all(1)
     for t in range(1, frames):
-        now = np.matmul(ahead[t - 1][:, None], step[tracks.gap[t - 1]])[:, 0] * tracks.emission[t]
+        if alike[t - 1]:
+            now = ahead[t - 1] @ step[tracks.gap[t - 1, 0]]
+        else:
+            now = np.matmul(ahead[t - 1][:, None], step[tracks.gap[t - 1]])[:, 0]
+        now = now * tracks.emission[t]
         ahead[t] = now / np.maximum(now.sum(1, keepdims=True), 1e-300)
     path = np.empty((frames, count), dtype=np.int64)
     smoothed = np.empty((frames, count, n))
@@ -209,28 +214,30 @@ def _sample_jumps(tracks: _Tracks, q: Floats, path: Ints, rng: np.random.Generat
     chain = np.eye(n) + _generator(q) / fastest
     used = tracks.gap > 0
     key = (tracks.gap[used] * n + path[:-1][used]) * n + path[1:][used]
+    steps: dict[int, tuple[Floats, Floats]] = {}
     for code, count in zip(*np.unique(key, return_counts=True), strict=True):
         which, i, j = int(code) // n**2, int(code) // n % n, int(code) % n
-        dt = tracks.dt[which]
-        powers, chance = _numbers_of_jumps(chain, fastest * dt, i, j)
-        for number, times in enumerate(rng.multinomial(count, chance)):
+        dt = float(tracks.dt[which])
+        if which not in steps:
+            steps[which] = _powers(chain, fastest * dt)
+        powers, prior = steps[which]
+        chance = prior * powers[:, i, j]
+        for number, times in enumerate(rng.multinomial(count, chance / chance.sum())):
             if times:
                 _bridge(powers[: number + 1], (i, j), dt, times, out=(jumps, time), rng=rng)
     return jumps, time
 
 
-def _numbers_of_jumps(chain: Floats, mean: float, i: int, j: int) -> tuple[list[Floats], Floats]:
-    """Powers of the chain, and the probability of each number of its steps from i to j, of which Poisson's is the prior."""
-    most = int(mean + 8 * np.sqrt(mean) + 12)
+def _powers(chain: Floats, mean: float) -> tuple[Floats, Floats]:
+    """(m, n, n) powers of the chain, and the probability (Poisson's) of each number of steps as long as it is not negligible."""
     powers = [np.eye(len(chain))]
-    for _ in range(most):
+    for _ in range(int(mean + 8 * np.sqrt(mean) + 12)):
         powers.append(powers[-1] @ chain)
-    chance = stats.poisson.pmf(np.arange(most + 1), mean) * np.array([power[i, j] for power in powers])
-    return powers, chance / chance.sum()
+    return np.array(powers), stats.poisson.pmf(np.arange(len(powers)), mean)
 
 
 def _bridge(
-    powers: list[Floats],
+    powers: Floats,
     ends: tuple[int, int],
     dt: float,
     count: int,
