@@ -11,16 +11,18 @@ the two apart.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy import ndimage, stats
 
 from atomreel.core.errors import InputError
 from atomreel.kinetics.intervals import Estimate, check_level
 
 Floats = npt.NDArray[np.float64]
+SMOOTH = 5  # frames over which the course of the area is averaged for its own chance
 SURE = 0.01  # chance of the gain over a straight line below which it is believed
 _DIFFUSE = 1e3  # prior width of C and of the growing part at its largest, in ranges of the data
 _FASTEST = 20.0  # growth by e^20 over the movie is faster than anyone could follow
@@ -215,9 +217,33 @@ def _scan(time: Floats, y: Floats, weights: Floats, *, noise: Floats, unit: floa
 
 
 def _filter(time: Floats, y: Floats, rho: Floats, *, sigma: Floats, unit: float) -> _Fit:
-    """Kalman filter over the state (L, v, g): y = L + g + error, dg/dt = v + ρ·g from g = 0, and, with `unit`, scatter.
+    """`_pass` with the process noise of the course that the area took, which a first pass finds.
+
+    Chance has the variance of the area that is there, not of the mean curve through all frames: noise of that curve
+    made intervals of ρ a sixth too narrow.
+    """
+    if not unit:
+        return _pass(time, y, rho, sigma=sigma, noise=None)
+    different, which = np.unique(rho, return_inverse=True)
+    curve = _speed(time, y, different)
+    first = _pass(time, y, rho, sigma=sigma, noise=lambda k: unit * curve[which, k])
+    level, speed = first.mean[:, 0], first.mean[:, 1]
+    smooth = ndimage.uniform_filter1d(y, SMOOTH, mode="nearest")
+    least = 0.1 * np.abs(speed)
+
+    def along(k: int) -> Floats:
+        return unit * np.maximum(np.abs(speed + rho * (smooth[k] - level)), least)
+
+    return _pass(time, y, rho, sigma=sigma, noise=along)
+
+
+def _pass(
+    time: Floats, y: Floats, rho: Floats, *, sigma: Floats, noise: Callable[[int], Floats] | None
+) -> _Fit:
+    """Kalman filter over the state (L, v, g): y = L + g + error, dg/dt = v + ρ·g from g = 0, and, with `noise`, scatter.
 
     So A₀ = v/ρ and C = L − v/ρ, and nothing is singular where ρ → 0, which is growth at a steady speed v.
+    noise: unit · |dA/dt| at time k, (G,).
     """
     zero = np.zeros(len(rho))
     mean = [zero, zero, zero]
@@ -225,12 +251,9 @@ def _filter(time: Floats, y: Floats, rho: Floats, *, sigma: Floats, unit: float)
     cov = [first[0], zero, zero, first[1], zero, zero]  # LL, Lv, Lg, vv, vg, gg
     log_like = zero
     previous = time[0]
-    # Process noise needs the present speed; the deterministic curve through the data says it without feedback.
-    different, which = np.unique(rho, return_inverse=True)
-    speed = _speed(time, y, different) if unit else None
     for k, (now, value) in enumerate(zip(time, y, strict=True)):
         growth, rise = np.exp(rho * (now - previous)), _rise(rho, now - previous)
-        scatter = zero if speed is None or k == 0 else unit * speed[which, k - 1] * growth * rise
+        scatter = zero if noise is None or k == 0 else noise(k - 1) * growth * rise
         ll, lv, lg, vv, vg, gg = cov
         mean[2] = growth * mean[2] + rise * mean[1]
         gg = growth**2 * gg + 2 * growth * rise * vg + rise**2 * vv + scatter
