@@ -21,6 +21,11 @@ def test_by_default_windows_follow_the_lattice_and_reach_both_borders() -> None:
     for length, step in zip(FRAME, windows.step, strict=True):
         count = (length - 120) / step
         assert count == pytest.approx(round(count)) and step <= 30
+    small = [
+        choose_windows(chosen(), shape=(n, 2 * n), pixel=None, lattice_px=12.0).side
+        for n in (290, 200, 150, 60)
+    ]
+    assert small == [116, 80, 72, 60]  # 0.4 of the frame, six vectors, and never more than there is
     coarser = choose_windows(chosen(), shape=(4000, 4000), pixel=None, lattice_px=12.0)
     assert (4000 - 120) / coarser.step[0] <= 24 + 1e-9  # a map of bounded size, unless a step is asked for
 

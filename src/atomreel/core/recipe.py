@@ -58,7 +58,8 @@ class Symmetry(Section):
 
     model: str = Field("bravais", description="model name or folder")
     window: Annotated[int, Field(ge=2)] | Literal["lattice"] = Field(
-        "lattice", description="window size [px]; 'lattice' = ten lattice vectors (the paper: 128)"
+        "lattice",
+        description="window size [px]; 'lattice' = ten lattice vectors, in small frames down to six (the paper: 128)",
     )
     window_A: Positive | None = Field(None, description="window size [Å], instead of symmetry.window")
     step: Annotated[float, Field(ge=1)] | Literal["auto"] = Field(

@@ -167,18 +167,19 @@ def _large(labels: Labels, least: float) -> Labels:
 
 
 def _merged(labels: Labels, vectors: FloatArray, *, reach: tuple[int, int], tolerance: float) -> Labels:
-    """Groups of one lattice less than a window apart are one grain that a row of defects or bad windows divides."""
+    """Groups less than a window apart whose lattices differ by less than the tolerance are one grain that a row of defects or
+    bad windows divides."""
     numbers = [int(n) for n in np.unique(labels) if n]
     if len(numbers) < 2:
         return labels
     middle = {n: _typical(vectors[labels == n]) for n in numbers}
-    disc = np.ones((2 * reach[0] + 1, 2 * reach[1] + 1), bool)
+    disc = np.ones((4 * reach[0] + 1, 4 * reach[1] + 1), bool)  # a window to every side
     near = {n: ndimage.binary_dilation(labels == n, disc) for n in numbers}
     pairs = [
         (i, j)
         for k, i in enumerate(numbers)
         for j in numbers[k + 1 :]
-        if lattice_change(middle[i], middle[j]) < tolerance / 2 and (near[i] & (labels == j)).any()
+        if lattice_change(middle[i], middle[j]) < tolerance and (near[i] & (labels == j)).any()
     ]
     graph = coo_array(
         (np.ones(len(pairs)), tuple(np.array(pairs, dtype=int).reshape(-1, 2).T)),

@@ -12,6 +12,10 @@ from atomreel.predict.sliding import window_grid
 from atomreel.predict.symmetry import window_for_lattice
 
 GRID = 24  # most windows along a side, unless a step is asked for
+SMALLEST_CELLS, SHARE = (
+    6.0,
+    0.4,
+)  # lattice vectors, and share of the frame, that a window following the lattice keeps
 FEWEST_CELLS = 4.0  # lattice vectors across a window below which a lattice has no certain class
 
 
@@ -42,7 +46,9 @@ def choose_windows(
     """
     side = asked_side(options, pixel)
     if side is None:
-        side = window_for_lattice(lattice_px, shape)
+        # of a small frame less than ten vectors, so that there is something to map
+        small = max(SMALLEST_CELLS * lattice_px, SHARE * min(shape))
+        side = min(window_for_lattice(lattice_px, shape), int(np.ceil(small)))
     grid = window_grid(shape, window=side, step=1, flush=True)
     step = _asked_step(options, pixel)
     if step is None:

@@ -90,8 +90,8 @@ def draw_doubt(results: Results, folder: Path) -> Drawing | None:
         _map_axes(grid.flat[len(names)], field.maps["within_shear"].shape[1:], field.step, results)
     caption = (
         f"Frame {field.frames[0]}. Entropy: how open the class is; mutual information: the part of it on which dropout passes "
-        "contradict each other; change: how far the lattice turns or stretches across a window. All three stand out at "
-        "boundaries of grains."
+        "contradict each other; change: how far the lattice turns or stretches across a window, blank where there is none "
+        "that its neighbours share. All three stand out at boundaries of grains."
         + (
             " Right: the most symmetric class that imaging may have sheared into what is seen."
             if classes
