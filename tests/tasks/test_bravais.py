@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from atomreel.nets.bravais import probabilities
 from atomreel.simulate.bravais import CLASSES
-from atomreel.tasks.bravais import BLOCK, TASK, fit_temperature, score_probabilities
+from atomreel.tasks.bravais import BLOCK, TASK, TILT, fit_calibration, fit_temperature, score_probabilities
 from atomreel.tasks.task import build_network, load_task
 
 
@@ -41,3 +42,16 @@ def test_scores_of_known_probabilities() -> None:
     assert scores["top2"] == pytest.approx(2 / 3)
     assert scores["brier"] == pytest.approx((0.08 + 1.28 + 0.36 + 0.09 + 0.81) / 3)
     assert scores["ece"] == pytest.approx((2 * 0.3 + 0.6) / 3)
+
+
+def test_calibration_makes_confidence_the_share_of_right_answers() -> None:
+    rng = np.random.default_rng(3)
+    own = torch.from_numpy(rng.normal(0, 2, (20_000, 6)))
+    labels = torch.distributions.Categorical(probabilities(own, tilt=TILT)).sample()
+    found = fit_calibration(1.4 * own, labels)
+    p = probabilities(1.4 * own, **found)
+    assert found["tilt"] == TILT
+    assert float(p.amax(1).mean()) == pytest.approx(float((p.argmax(1) == labels).double().mean()), abs=0.01)
+    assert probabilities(torch.zeros(6), tilt=1.0)[[0, 1, 4]].log().diff().tolist() == pytest.approx(
+        [1.0, 1.0]
+    )

@@ -10,6 +10,7 @@ from atomreel.nets.spectrum import CANDIDATES, PEAKS, Lattices, Spots, find_spot
 CLASSES = 6
 STRENGTHS = 8  # orders whose strength is looked at
 WIDTH = CANDIDATES * (5 + 5 + 8 + STRENGTHS + 1) + PEAKS
+FREE = (0.0, 1.0, 1.0, 0.0, 2.0, 0.0)  # numbers of a lattice's shape that each class leaves free
 _HEXAGONAL = complex(0.5, 3**0.5 / 2)
 
 
@@ -43,13 +44,14 @@ def read_windows(windows: torch.Tensor) -> tuple[torch.Tensor, Lattices]:
 def features(spots: Spots, found: Lattices) -> torch.Tensor:
     tau = found.second / found.first
     distances = symmetry_distances(tau)
-    error = (found.sigma * found.misfit.clamp(0.3, 10)).clamp(1e-4, 3)[..., None]
+    error = (found.sigma * found.claim()).clamp(1e-4, 3)[..., None]
     first, second = found.first.abs(), found.second.abs()
     explained = _explained(spots, found)
     lattice = torch.cat(
         [
             (distances * 12.5).clamp(max=4),
-            torch.tanh(distances / error / 3),
+            torch.asinh(distances / error)
+            / 4,  # tells three from ten standard errors, and ten from a hundred
             error.log(),
             found.sigma.clamp(1e-4, 3).log()[..., None],
             found.misfit.clamp(0.1, 30).log()[..., None],
@@ -76,6 +78,12 @@ def _explained(spots: Spots, found: Lattices) -> torch.Tensor:
     off = ((h - h.round()) * a + (k - k.round()) * b).abs()
     weight = (spots.strength - 2.5).clamp_min(0)[:, None]
     return (weight * (off < 1.2)).sum(-1) / weight.sum(-1).clamp_min(0.1)
+
+
+def probabilities(logits: torch.Tensor, *, temperature: float = 1.0, tilt: float = 0.0) -> torch.Tensor:
+    """(…, 6) logits → calibrated probabilities. tilt: log odds that every number which a class leaves free is worth:
+    how often lattices stand close to a more symmetric one is not the same everywhere as in the training."""
+    return (logits / temperature + tilt * torch.tensor(FREE, device=logits.device)).softmax(-1)
 
 
 class BravaisNet(nn.Module):

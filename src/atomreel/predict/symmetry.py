@@ -19,6 +19,7 @@ from atomreel.core.field import Field
 from atomreel.core.image import Image
 from atomreel.core.lattice import Lattice
 from atomreel.kinetics.phases import effective_number
+from atomreel.nets.bravais import probabilities
 from atomreel.nets.spectrum import SIZE, Lattices, join_lattices
 from atomreel.predict.cells import Cells, cell_maps, cells_of, common_lattice, no_cells
 from atomreel.predict.model import load_model
@@ -202,6 +203,17 @@ def window_for_lattice(spacing_px: float, shape: tuple[int, int]) -> int:
 
 
 @dataclass(frozen=True)
+class _Calibration:
+    """What a model's card says about turning its logits into probabilities."""
+
+    temperature: float
+    tilt: float
+
+    def __call__(self, logits: torch.Tensor) -> torch.Tensor:
+        return probabilities(logits, temperature=self.temperature, tilt=self.tilt)
+
+
+@dataclass(frozen=True)
 class _Answer:
     """Of N windows: mean and standard deviation over passes (N, 6), entropy and mutual information (N,) [nats], cells."""
 
@@ -221,7 +233,9 @@ def _classify(parts: Iterable[torch.Tensor], *, model: str | Path | None, passes
         raise ModelError(
             f"model {card.name!r} does not tell Bravais lattices; `atomreel models` lists those that do"
         )
-    temperature = float(card.calibration.get("temperature", 1.0))
+    calibration = _Calibration(
+        float(card.calibration.get("temperature", 1.0)), float(card.calibration.get("tilt", 0.0))
+    )
     with torch.inference_mode():
         seen = _read_all(loaded, parts)
         if not seen:
@@ -230,10 +244,10 @@ def _classify(parts: Iterable[torch.Tensor], *, model: str | Path | None, passes
         flat = torch.cat([one.flat for one in seen])
         if not passes:
             logits = torch.cat([loaded(part) for part in described.split(CHUNK)])
-            mean = (logits / temperature).softmax(-1)
+            mean = calibration(logits)
             std, inner = torch.zeros_like(mean), entropy(mean)
         else:
-            mean, std, inner = _sample(loaded, described, temperature=temperature, passes=passes, rng=rng)
+            mean, std, inner = _sample(loaded, described, calibration=calibration, passes=passes, rng=rng)
         mutual = torch.where(flat, 0.0, mutual_information(mean, inner))
         mean = torch.where(flat[:, None], _certain_noise(mean), mean)
         std = torch.where(flat[:, None], 0.0, std)
@@ -288,7 +302,7 @@ def _certain_noise(like: torch.Tensor) -> torch.Tensor:
 
 
 def _sample(
-    net: SymmetryNet, described: torch.Tensor, *, temperature: float, passes: int, rng: Rng
+    net: SymmetryNet, described: torch.Tensor, *, calibration: _Calibration, passes: int, rng: Rng
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Mean, standard deviation and mean entropy over dropout masks, a bounded number of draws at a time."""
     seed = int(np.random.default_rng(rng).integers(2**62))
@@ -300,7 +314,7 @@ def _sample(
         inner = torch.zeros(len(part), dtype=torch.float64)
         for start in range(0, passes, at_once):
             logits = net.sample(part, passes=min(at_once, passes - start), generator=generator)
-            p = (logits / temperature).softmax(-1).double()
+            p = calibration(logits).double()
             total += p.sum(0)
             squares += p.square().sum(0)
             inner += entropy(p).sum(0)

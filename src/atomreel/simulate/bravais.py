@@ -18,8 +18,10 @@ from scipy.ndimage import gaussian_filter, zoom
 from atomreel.core.errors import InputError, UnknownNameError
 
 CLASSES = ("square", "rectangular", "centred", "hexagonal", "oblique", "noise")
-NOISE_KINDS = ("disordered", "discs", "empty", "blobs", "filtered", "clusters", "stripes")
+NOISE_KINDS = ("disordered", "discs", "empty", "blobs", "filtered", "clusters", "stripes", "rows")
 HEXAGONAL = complex(0.5, np.sqrt(3) / 2)
+KIND_SHARES = (0.22, 0.22, 0.13, 0.09, 0.09, 0.09, 0.07, 0.09)
+BORDERLINE = 0.2  # of the windows stand between classes
 MIN_CELLS = 4.0  # fewer cells do not define a lattice type
 FloatArray = npt.NDArray[np.float64]
 
@@ -177,7 +179,7 @@ def random_window(
 ) -> Window:
     """A window of a random class (or of `name`) under random conditions (or those of `look`).
 
-    margin: range of the distance to the nearest other class; without it three windows of four have at least
+    margin: range of the distance to the nearest other class; without it four windows of five have at least
     0.08 and one lies between 0.005 and 0.08, where no one can be sure: probabilities learn to be honest there.
     """
     rng = np.random.default_rng(rng)
@@ -186,7 +188,7 @@ def random_window(
     if name == "noise":
         return _noise_window(rng, look, size=size)
     if margin is None:
-        margin = (0.08, np.inf) if rng.random() < 0.75 else (0.005, 0.08)
+        margin = (0.005, 0.08) if rng.random() < BORDERLINE else (0.08, np.inf)
     tau = random_tau(name, rng=rng, margin=margin)
     smallest = max(6.0, 0.9 / look.width)
     a = float(np.exp(rng.uniform(np.log(smallest), np.log(max(smallest, size / MIN_CELLS / abs(tau))))))
@@ -265,7 +267,7 @@ def _smooth_field(rng: np.random.Generator, size: int) -> npt.NDArray[np.float32
 
 
 def _noise_window(rng: np.random.Generator, look: Look, *, size: int) -> Window:
-    kind = NOISE_KINDS[int(rng.choice(len(NOISE_KINDS), p=[0.25, 0.25, 0.15, 0.09, 0.09, 0.09, 0.08]))]
+    kind = NOISE_KINDS[int(rng.choice(len(NOISE_KINDS), p=KIND_SHARES))]
     a = float(np.exp(rng.uniform(np.log(6), np.log(size / MIN_CELLS))))
     if kind == "disordered":
         tau = random_tau("oblique", rng=rng, margin=(0.05, np.inf))
@@ -334,6 +336,22 @@ def _stripes(rng: np.random.Generator, a: float, width: float, size: int) -> npt
     return np.asarray(wave ** rng.uniform(1, 3), np.float32)
 
 
+def _rows(rng: np.random.Generator, a: float, width: float, size: int) -> npt.NDArray[np.float32]:
+    """Rows at equal distances that do not know of each other: order in one direction, and liquid or shifted along them."""
+    turn, apart = np.exp(1j * rng.uniform(0, 2 * np.pi)), a * rng.uniform(0.8, 1.4)
+    across = np.arange(-size, size, apart) + rng.uniform(0, apart)
+    number = int(2 * size / a) + 2
+    loose = rng.uniform(0.15, 0.4) if rng.random() < 0.7 else 0.0
+    steps = np.clip(1 + loose * rng.standard_normal((len(across), number)), 0.5, None)
+    along = a * (steps.cumsum(1) + rng.uniform(0, 1, (len(across), 1))) - size
+    z = ((along + 1j * across[:, None]) * turn).ravel() + size / 2 * (1 + 1j)
+    z = z + 0.06 * a * (rng.standard_normal(z.size) + 1j * rng.standard_normal(z.size))
+    z = z[(np.abs(z.real - size / 2) < size / 2 + a) & (np.abs(z.imag - size / 2) < size / 2 + a)]
+    return draw_atoms(
+        np.column_stack([z.imag, z.real]), rng.uniform(0.7, 1.3, z.size), width=width, size=size
+    )
+
+
 _NOISE = {
     "discs": _discs,
     "empty": _empty,
@@ -341,4 +359,5 @@ _NOISE = {
     "filtered": _filtered,
     "clusters": _clusters,
     "stripes": _stripes,
+    "rows": _rows,
 }
