@@ -338,7 +338,7 @@ def edge_cases(model: Path) -> dict[str, Any]:
             name: dict(zip(CLASSES, np.round(mean, 3).tolist(), strict=True))
             for name, (mean, _) in answers.items()
         }
-    save(figure, "edge-cases")
+    save(figure, "edge-cases", dpi=66)
     return found
 
 
