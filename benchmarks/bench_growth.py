@@ -28,6 +28,7 @@ import tifffile
 from scipy import ndimage, stats
 
 from atomreel.kinetics.growth import fit_growth
+from atomreel.pipeline.holes import fit_holes
 from atomreel.simulate import detector
 from atomreel.simulate.stem import Probe, render_stem
 
@@ -128,21 +129,18 @@ def coverage(hits: list[bool]) -> dict[str, float]:
 
 
 def series(replicates: int, steady: int) -> dict[str, Any]:
-    hits: dict[str, list[bool]] = {k: [] for k in ("rho", "A0", "C", "speed_start", "speed_end", "complete")}
+    hits: dict[str, list[bool]] = {k: [] for k in ("rho", "A0", "speed_start", "speed_end", "complete")}
     widths, shapes, plain = [], [], []
     for k in range(replicates):
         rng = np.random.default_rng([2018, k])
         history = simulate(rng, 64, holes=2, frames=90, interval=2.5)
         found, errors = count(history, rng)
-        fit = fit_growth(
-            history.times, found, area_err=np.maximum(errors, 0.3), scale_err=True, unit_area=1.0
-        )
+        fit = fit_holes(history.times, found, np.maximum(errors, 0.3), unit=1.0)
         low, high = complete(history.losses, history.exposure)
         atoms = history.hole.sum(axis=(1, 2))
         truth = {
             "rho": RHO,
             "A0": atoms[0],
-            "C": 0,
             "speed_start": RHO * atoms[0],
             "speed_end": RHO * atoms[-1],
         }
@@ -161,9 +159,7 @@ def series(replicates: int, steady: int) -> dict[str, Any]:
         rng = np.random.default_rng([2019, k])
         history = simulate(rng, 64, holes=2, frames=90, interval=2.5, steady=True)
         found, errors = count(history, rng)
-        fit = fit_growth(
-            history.times, found, area_err=np.maximum(errors, 0.3), scale_err=True, unit_area=1.0
-        )
+        fit = fit_holes(history.times, found, np.maximum(errors, 0.3), unit=1.0)
         chances.append(fit.p_line)
         said.append(fit.shape)
     wrong = int(sum(p < 0.05 for p in chances))

@@ -47,6 +47,21 @@ def test_branching_growth_covers(rng):
 
 
 @pytest.mark.slow
+def test_without_an_offset_the_growth_is_known_better(rng):
+    grown = [yule(rng) for _ in range(120)]
+    fits = [fit_growth(T, a, unit_area=UNIT, area_err=0.3 * UNIT, offset=False) for a in grown]
+    covered = sum(f.rho.low <= RHO <= f.rho.high for f in fits)
+    assert stats.binom.cdf(covered, 120, 0.95) > 1e-3
+    assert abs(np.mean([f.rho.value for f in fits]) / RHO - 1) < 0.04
+    assert all(abs(f.c.value) < 1e-9 and f.c.high < 1e-9 for f in fits)
+    free = [fit_growth(T, a, unit_area=UNIT, area_err=0.3 * UNIT) for a in grown[:40]]
+    ratio = [(f.rho.high - f.rho.low) / (g.rho.high - g.rho.low) for f, g in zip(fits, free, strict=False)]
+    assert np.median(ratio) < 0.9
+    gain = [2 * (g.log_likelihood - f.log_likelihood) for f, g in zip(fits, free, strict=False)]
+    assert min(gain) > -0.5 and np.median(gain) < 3
+
+
+@pytest.mark.slow
 def test_independent_errors_cover(rng):
     clean = C + 0.006 * np.exp(RHO * T)
     fits = [fit_growth(T, clean + rng.normal(0, 2e-3, len(T)), area_err=2e-3) for _ in range(200)]

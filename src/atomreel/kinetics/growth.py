@@ -56,6 +56,7 @@ class Growth:
 
     noise: "branching" or "independent". sigma: measuring error. delta_aic: AIC of a straight line, with the same
     noise, minus that of the exponential (> 0: exponential). p_line: chance of so large a gain were growth steady.
+    log_likelihood: of the best values, up to a constant of the data.
     """
 
     rho: Estimate
@@ -67,6 +68,7 @@ class Growth:
     noise: str
     delta_aic: float
     p_line: float
+    log_likelihood: float
     posterior: Posterior
 
     @property
@@ -109,6 +111,7 @@ def fit_growth(
     area_err: npt.ArrayLike | None = None,
     scale_err: bool = False,
     unit_area: float | None = None,
+    offset: bool = True,
     level: float = 0.95,
     area_unit: str = "1",
     time_unit: str = "s",
@@ -119,7 +122,8 @@ def fit_growth(
     area_err: (T,) or one number, 1σ measuring error; estimated from the data when None. scale_err: area_err is
     right but for a common factor, which is estimated. unit_area: area of one piece
     in the unit of `area` (an atom's site, say) → branching noise beside the measuring error; None → independent errors
-    only, which is right only where growth itself is no chance process. Intervals are posterior quantiles with a flat
+    only, which is right only where growth itself is no chance process. offset: False where nothing but what grows was measured: C is 0,
+    which tells ρ far better. Intervals are posterior quantiles with a flat
     prior on ρ within ±20 over the recording. Raises InputError for fewer than five points, times out of order or an area that never changes.
     """
     check_level(level)
@@ -134,7 +138,7 @@ def fit_growth(
     else:
         noise = np.geomspace(0.3, 5, 13) if scale_err else np.ones(1)
     unit = (unit_area or 0.0) / size
-    scanned = _scan(time, y, weights, noise=noise, unit=unit)
+    scanned = _scan(time, y, weights, noise=noise, unit=unit, offset=offset)
     line = _filter(time, y, np.zeros(len(noise)), sigma=noise[:, None] * weights, unit=unit)
     gain = 2 * float(scanned.fit.log_profile.max() - line.log_profile.max())
     posterior, best = scanned.posterior(span, size)
@@ -152,13 +156,14 @@ def fit_growth(
     return Growth(
         Estimate(float(rho[best]), rho_low, rho_high, f"1/{time_unit}", len(y), method),
         estimate(_factors(rho, speed=1 / rho), area_unit),
-        estimate(_factors(rho, level=1.0, speed=-1 / rho), area_unit),
+        estimate(_factors(rho, level=1.0, speed=-1 / rho) * offset, area_unit),
         estimate(_factors(rho, speed=1.0), speed),
         estimate(_factors(rho, speed=1.0, added=rho), speed),
         float(scanned.noise[best] * np.mean(weights)) * size,
         kind,
         gain - 2,
         float(stats.chi2.sf(max(gain, 0.0), 1)),
+        float(scanned.fit.log_profile.max()),
         posterior,
     )
 
@@ -198,13 +203,13 @@ class _Scan:
         return found, int(np.argmax(weight))
 
 
-def _scan(time: Floats, y: Floats, weights: Floats, *, noise: Floats, unit: float) -> _Scan:
+def _scan(time: Floats, y: Floats, weights: Floats, *, noise: Floats, unit: float, offset: bool) -> _Scan:
     """First the whole range of ρ and few noises, then what is likely in finer steps."""
     rho = np.linspace(-_FASTEST, _FASTEST, 160)
     for count, some in ((81, noise[::3]), (161, noise[::3]), (0, noise)):
         rho = np.where(np.abs(rho) < 1e-9, 1e-9, rho)
         rates, errors = (g.ravel() for g in np.meshgrid(rho, some, indexing="ij"))
-        fit = _filter(time, y, rates, sigma=errors[:, None] * weights, unit=unit)
+        fit = _filter(time, y, rates, sigma=errors[:, None] * weights, unit=unit, offset=offset)
         chance = np.exp(fit.log_profile - fit.log_profile.max())
         if len(noise) > 1:
             chance /= errors
@@ -216,17 +221,17 @@ def _scan(time: Floats, y: Floats, weights: Floats, *, noise: Floats, unit: floa
     return _Scan(rates, errors, chance, fit)
 
 
-def _filter(time: Floats, y: Floats, rho: Floats, *, sigma: Floats, unit: float) -> _Fit:
+def _filter(time: Floats, y: Floats, rho: Floats, *, sigma: Floats, unit: float, offset: bool = True) -> _Fit:
     """`_pass` with the process noise of the course that the area took, which a first pass finds.
 
     Chance has the variance of the area that is there, not of the mean curve through all frames: noise of that curve
     made intervals of ρ a sixth too narrow.
     """
     if not unit:
-        return _pass(time, y, rho, sigma=sigma, noise=None)
+        return _pass(time, y, rho, sigma=sigma, noise=None, offset=offset)
     different, which = np.unique(rho, return_inverse=True)
     curve = _speed(time, y, different)
-    first = _pass(time, y, rho, sigma=sigma, noise=lambda k: unit * curve[which, k])
+    first = _pass(time, y, rho, sigma=sigma, noise=lambda k: unit * curve[which, k], offset=offset)
     level, speed = first.mean[:, 0], first.mean[:, 1]
     smooth = ndimage.uniform_filter1d(y, SMOOTH, mode="nearest")
     least = 0.1 * np.abs(speed)
@@ -234,21 +239,30 @@ def _filter(time: Floats, y: Floats, rho: Floats, *, sigma: Floats, unit: float)
     def along(k: int) -> Floats:
         return unit * np.maximum(np.abs(speed + rho * (smooth[k] - level)), least)
 
-    return _pass(time, y, rho, sigma=sigma, noise=along)
+    return _pass(time, y, rho, sigma=sigma, noise=along, offset=offset)
 
 
 def _pass(
-    time: Floats, y: Floats, rho: Floats, *, sigma: Floats, noise: Callable[[int], Floats] | None
+    time: Floats,
+    y: Floats,
+    rho: Floats,
+    *,
+    sigma: Floats,
+    noise: Callable[[int], Floats] | None,
+    offset: bool,
 ) -> _Fit:
     """Kalman filter over the state (L, v, g): y = L + g + error, dg/dt = v + ρ·g from g = 0, and, with `noise`, scatter.
 
     So A₀ = v/ρ and C = L − v/ρ, and nothing is singular where ρ → 0, which is growth at a steady speed v.
-    noise: unit · |dA/dt| at time k, (G,).
+    noise: unit · |dA/dt| at time k, (G,). offset: whether C is free; without it v = ρ·L.
     """
     zero = np.zeros(len(rho))
     mean = [zero, zero, zero]
-    first = _DIFFUSE**2 + zero, (_DIFFUSE * np.exp(-np.maximum(rho, 0))) ** 2
-    cov = [first[0], zero, zero, first[1], zero, zero]  # LL, Lv, Lg, vv, vg, gg
+    wide = _DIFFUSE * np.exp(-np.maximum(rho, 0))  # so that what grows is as vague at its largest as C is
+    if offset:
+        cov = [_DIFFUSE**2 + zero, zero, zero, wide**2, zero, zero]  # LL, Lv, Lg, vv, vg, gg
+    else:
+        cov = [wide**2, rho * wide**2, zero, (rho * wide) ** 2, zero, zero]
     log_like = zero
     previous = time[0]
     for k, (now, value) in enumerate(zip(time, y, strict=True)):
@@ -263,8 +277,9 @@ def _pass(
         log_like = log_like + gain
     ll, lv, lg, vv, vg, gg = cov
     # Integrated likelihood × |information|^½ of (L, v) = profile likelihood: volume must not decide about ρ.
-    volume = np.log(np.maximum(ll * vv - lv**2, 1e-300))
-    profile = log_like - 0.5 * volume - np.maximum(rho, 0)
+    volume = np.maximum(ll * vv - lv**2, 1e-300) if offset else np.maximum(ll, 1e-300)
+    before = np.log(_DIFFUSE * wide) if offset else np.log(wide)
+    profile = log_like - 0.5 * np.log(volume) + before
     joint = np.stack([ll, lv, lg, lv, vv, vg, lg, vg, gg], axis=1).reshape(-1, 3, 3)
     return _Fit(np.where(np.isfinite(profile), profile, -np.inf), np.stack(mean, axis=1), joint)
 

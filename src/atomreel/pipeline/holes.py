@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from atomreel.core.files import write_table
@@ -16,6 +18,7 @@ from atomreel.pipeline.survey import BLOCK, Plan
 
 LEAST_FRAMES = 8  # below which growth is not fitted
 LEAST_SITES = 4.0  # by which the holes must have changed over the movie
+ASKED = 3.84  # twice the log likelihood that a share C must gain: 5 % by chance
 FAR = 3.0  # errors by which the two measures may differ in a frame ...
 OFTEN = 0.05  # ... and the share of the frames in which they may differ by more
 SURE_OF = 0.3  # sites: a count of whole sites is not known better than this
@@ -24,8 +27,8 @@ SURE_OF = 0.3  # sites: a count of whole sites is not known better than this
 def hole_kinetics(plan: Plan, folder: RunFolder) -> dict[str, Estimate]:
     """Rates of `hole_…` and the mean share of vacancies; writes the fitted curve into phases.parquet.
 
-    A(t) = A₀·exp(ρt) + C is fitted to the share of the field in holes, one lattice site at a time. Shares of the
-    field have the unit "1"; with a pixel size the area is told in nm², with a dose rates are also told per e/Å².
+    A(t) = A₀·exp(ρt) is fitted to the share of the field in holes, one lattice site at a time, vacancies being counted apart; with a
+    share C that does not grow only where the areas ask for it. Shares of the field have the unit "1"; with a pixel size the area is told in nm², with a dose rates are also told per e/Å².
     Empty where frames are few, no lattice was found or nothing changes.
     """
     file = folder.path / "phases.parquet"
@@ -41,14 +44,35 @@ def hole_kinetics(plan: Plan, folder: RunFolder) -> dict[str, Estimate]:
     known = plan.movie.times is not None
     clock = np.arange(len(phases), dtype=float) if plan.movie.times is None else plan.movie.times
     error = np.maximum(phases.hole_fraction_err, SURE_OF * unit)
-    fit = fit_growth(
-        clock, counted, area_err=error, scale_err=True, unit_area=unit, time_unit="s" if known else "frame"
-    )
+    fit = fit_holes(clock, counted, error, unit=unit, time_unit="s" if known else "frame")
     start = float(clock[counted.notna()][0])
     low, high = fit.band(clock, start=start)
     curves = {"hole_fit": fit.curve(clock, start=start), "hole_fit_low": low, "hole_fit_high": high}
     write_table(file, phases.assign(**curves), kind="phases")
     return rates | _rates(fit, plan, interval=float(np.median(np.diff(clock))))
+
+
+def fit_holes(
+    clock: npt.ArrayLike, counted: npt.ArrayLike, error: npt.ArrayLike, *, unit: float, time_unit: str = "s"
+) -> Growth:
+    """Growth of what was counted as holes, (T,) with errors right but for a factor, in pieces of `unit`.
+
+    Without C unless it is above 0 and the likelihood ratio asks for it at the 5 % level: left free, C takes what early chance did to A₀ and draws ρ
+    down by some per cent."""
+    plain, free = (
+        fit_growth(
+            clock,
+            counted,
+            area_err=error,
+            scale_err=True,
+            unit_area=unit,
+            offset=offset,
+            time_unit=time_unit,
+        )
+        for offset in (False, True)
+    )
+    wanted = free.c.value > 0 and 2 * (free.log_likelihood - plain.log_likelihood) > ASKED
+    return free if wanted else replace(plain, p_line=free.p_line, delta_aic=free.delta_aic)
 
 
 def _rates(fit: Growth, plan: Plan, *, interval: float) -> dict[str, Estimate]:
