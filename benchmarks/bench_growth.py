@@ -70,9 +70,11 @@ def simulate(
     hole = np.zeros((size, size), dtype=bool)
     spots = {1: [(0.5, 0.5)], 2: [(0.35, 0.35), (0.68, 0.65)]}[holes]
     for y, x in spots:
-        hole[int(y * size), int(x * size)] = True
-        while hole.sum() % START:
-            _lose(hole, rng)
+        one = np.zeros_like(hole)
+        one[int(y * size), int(x * size)] = True
+        while one.sum() < START:
+            _lose(one, rng)
+        hole |= one
     vacant = ~hole & (rng.random(hole.shape) < SHARE)
     shown, open_sites = [], []
     losses, exposure = 0, 0.0

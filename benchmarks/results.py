@@ -9,18 +9,16 @@ first. What a person saw, and what limits a figure, stands in benchmarks/remarks
 from __future__ import annotations
 
 import argparse
-import json
+import shlex
 import subprocess
 import sys
-import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
-HERE = Path(__file__).parent
-ROOT = HERE.parent
-MEASURED = HERE / "measured"
-REMARKS = tomllib.loads((HERE / "remarks.toml").read_text(encoding="utf-8"))
+from results_movies import holes, reactions
+from rows import REMARKS, measured, row
+
+ROOT = Path(__file__).parents[1]
 COMMANDS = {
     "yardstick": "make yardstick",
     "peers": "make peers",
@@ -47,24 +45,9 @@ COMMANDS = {
     "symmetry": "python benchmarks/bench_symmetry.py",
     "growth": "python benchmarks/bench_growth.py series; python benchmarks/bench_growth.py movies out/growth; "
     "python benchmarks/bench_growth.py yardstick out/yardstick/holes --truth DATA/Y3_movies/holes",
+    "reactions": "python benchmarks/bench_reactions.py --draws 150",
     "boundary": "python benchmarks/bench_boundary.py out/real/graphene-hrtem-boundary",
 }
-
-Row = tuple[str, str, str, str, str]
-
-
-def measured(name: str) -> dict[str, Any]:
-    file = MEASURED / f"{name}.json"
-    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-
-
-def verdict(met: bool | None) -> str:
-    return {True: "met", False: "**not met**", None: "–"}[met]
-
-
-def row(name: str, target: str, figure: str, met: bool | None) -> str:
-    remark = REMARKS.get(name, "")
-    return f"| {name} | {target} | {figure} | {verdict(met)} | {remark} |"
 
 
 def chain() -> Iterator[str]:
@@ -423,46 +406,6 @@ def neighbours() -> Iterator[str]:
         yield row("graphene-hrtem-boundary: rings along the boundary", "–", shown, None)
 
 
-def holes() -> Iterator[str]:
-    """Growing holes: the yardstick's movie, re-simulated ones, and fresh images."""
-    scores, ours = measured("movie_holes"), measured("growth")
-    if not scores and not ours:
-        return
-    yield "| what | target | figure | | what limits it |\n|---|---|---|---|---|"
-    for way, one in ours.get("yardstick", {}).items():
-        share, off = one["within_5_percent_or_one_site"], one["error_sites"]
-        name = f"yardstick: holes by {way}, {one['frames_above_1_percent']} frames above 1 % within 5 % or one site"
-        shown = f"{share:.3f} (rms {off['rms']:.2f} sites)"
-        target, met = ("all", share == 1) if way == "columns" else ("–", None)
-        yield row(name, target, shown, met)
-    for name, rate in scores.get("rates", {}).items():
-        shown = f"{rate['found']:.4g} ({rate['lo']:.4g} … {rate['hi']:.4g}), true {rate['true']:.4g}"
-        best = rate.get("complete_data")
-        shown += "" if best is None else f", complete data {best:.4g}"
-        yield row(f"yardstick: {name}", "covered", shown, rate["covered"])
-    if "series" in ours:
-        series = ours["series"]
-        n = series["replicates"]
-        for name, one in series["coverage"].items():
-            told = {"complete": "ρ, complete data"}.get(name, name)
-            shown = f"{one['covered']:.3f} (p = {one['p_binomial']:.2f})"
-            goal = "0.95 (binomial test)"
-            yield row(f"95 % interval of {told}, {n} movies", goal, shown, one["p_binomial"] > 0.01)
-        plain = series["least_squares_rho"]
-        shown = f"{plain['covered']:.3f} of {plain['of']}"
-        yield row("the same of ρ, were frames independent", "–", shown, None)
-        wide = series["width_over_complete"]["median"]
-        yield row("width of ρ over that of complete data", "≤ 1.5", f"{wide:.2f}", wide <= 1.5)
-        steady, right = series["steady"], series["exponential_called_exponential"]
-        shown = f"{right:.3f}; steady growth called so in {steady['called_exponential']:.3f} of {steady['replicates']}"
-        yield row("exponential growth told from steady growth", "≤ 0.01 wrong", shown, None)
-    for k, one in enumerate(ours.get("movies", [])):
-        value, low, high = one["rho"]
-        shown = f"{value:.4f} ({low:.4f} … {high:.4f}), {one['width_over_complete']:.2f} of complete data; "
-        shown += f"{one['within_5_percent_or_one_site']:.3f} of frames within 5 % or one site"
-        yield row(f"images of movie {k + 1}: ρ (true 0.0155)", "covered", shown, one["rho_covered"])
-
-
 SECTIONS: dict[str, Callable[[], Iterator[str]]] = {
     "The chain": chain,
     "Yardstick: columns": columns,
@@ -474,6 +417,7 @@ SECTIONS: dict[str, Callable[[], Iterator[str]]] = {
     "The symmetry network of 2018": paper_2018,
     "Atoms per column": heights,
     "Growing holes": holes,
+    "Defects and their reactions": reactions,
     "Places that the finder does not know": known,
     "Bonds of graphene in HRTEM": bonds,
     "Dumbbells, bonds and rings": neighbours,
@@ -504,8 +448,9 @@ def main() -> None:
     )
     parser.add_argument("--measure", nargs="*", choices=sorted(COMMANDS), default=[])
     for name in parser.parse_args().measure:
-        command = COMMANDS[name].replace("python", sys.executable, 1)
-        subprocess.run(command.split(), cwd=ROOT, check=True)
+        for command in COMMANDS[name].split(";"):
+            words = [sys.executable if word == "python" else word for word in shlex.split(command)]
+            subprocess.run(words, cwd=ROOT, check=True)
     (ROOT / "docs" / "results.md").write_text(page(), encoding="utf-8")
 
 
