@@ -133,10 +133,7 @@ def fit_growth(
     span, size = seconds[-1] - seconds[0], float(np.ptp(values)) or 1.0
     time, y = (seconds - seconds[0]) / span, values / size
     weights = np.ones_like(y) if errors is None else errors / size
-    if errors is None:
-        noise = _noise_grid(y)
-    else:
-        noise = np.geomspace(0.3, 5, 13) if scale_err else np.ones(1)
+    noise = _noise_grid(y, known=errors is not None, scaled=scale_err)
     unit = (unit_area or 0.0) / size
     scanned = _scan(time, y, weights, noise=noise, unit=unit, offset=offset)
     line = _filter(time, y, np.zeros(len(noise)), sigma=noise[:, None] * weights, unit=unit)
@@ -341,9 +338,11 @@ def _quantiles(centre: Floats, width: Floats, weight: Floats, tail: float) -> tu
     return float(low), float(high)
 
 
-def _noise_grid(y: Floats) -> Floats:
-    """Measuring errors to scan, around what second differences say: their median, or their mean square where most
-    values are the same (shares of few pieces)."""
+def _noise_grid(y: Floats, *, known: bool, scaled: bool) -> Floats:
+    """Factors of the known errors to scan; else measuring errors around what second differences say: their median, or their
+    mean square where most values are the same (shares of few pieces)."""
+    if known:
+        return np.geomspace(0.3, 5, 13) if scaled else np.ones(1)
     second = np.diff(y, 2) / np.sqrt(6)
     guess = float(np.median(np.abs(second))) / 0.6745 or float(np.sqrt(np.mean(second**2)))
     return np.asarray(max(guess, 1e-4) * np.geomspace(0.3, 3, 13))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 import torch
@@ -96,10 +97,10 @@ class PaperNet(nn.Module):
     def _sample_everywhere(self, one: torch.Tensor, passes: int, rng: np.random.Generator) -> torch.Tensor:
         """Masks leave maps unscaled: the weights of the next layer take the factor, the dense ones that of two masks."""
         p, factor = self.dropout, 1 / (1 - self.dropout)
-        first, *others = self.convolutions
+        first, *others = (cast(nn.Conv2d, convolution) for convolution in self.convolutions)
         halves = [copy.deepcopy(other).bfloat16() for other in others]
         for half in halves:
-            half.weight *= factor
+            half.weight.mul_(factor)
         channels = others[-1].weight.shape[0] if others else first.weight.shape[0]
         shape = (len(self.first.weight), channels, self.reach, self.reach // 2)
         dense = self.first.weight.reshape(shape).permute(0, 2, 3, 1).flatten(1) * factor**2
