@@ -186,6 +186,7 @@ def _inline(svg: str, name: str) -> str:
     """For the page: names that are unique in it, its ink, its width."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'(<image\b[^>]*?)\sid="[^"]*"', r"\1", svg)  # named by content: twins would share a name
     svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", svg)
     svg = re.sub(r'<svg ([^>]*?)width="[\d.]+pt" height="[\d.]+pt"|<svg ', r"<svg \1", svg, count=1)
     svg = re.sub(r'(<svg [^>]*?) (?:width|height)="[\d.]+pt"', r"\1", svg, count=1)
