@@ -99,18 +99,18 @@ def one(seed: int, draws: int) -> dict[str, dict[str, float]]:
         count, time = jumps[kind].sum(), (spent[:, None] * kind).sum()
         low, high = gamma.ppf([0.025, 0.975], count + 0.5, scale=1 / time)
         out[name] = {
-            "inside": bool(tied.low[i, j] <= rates[name] <= tied.high[i, j]),
-            "width": float((tied.high[i, j] - tied.low[i, j]) / (high - low)),
-            "bias": float(tied.q[i, j] / rates[name] - 1),
+            "inside": bool(tied.rates.low[i, j] <= rates[name] <= tied.rates.high[i, j]),
+            "width": float((tied.rates.high[i, j] - tied.rates.low[i, j]) / (high - low)),
+            "bias": float(tied.rates.q[i, j] / rates[name] - 1),
         }
     off = ~np.eye(4, dtype=bool)
     low, high = (
         gamma.ppf(tail, jumps + 0.5, scale=1 / np.maximum(spent, 1e-9)[:, None]) for tail in (0.025, 0.975)
     )
     out["each of 12"] = {
-        "inside": float(((free.low <= q) & (free.high >= q))[off].mean()),
-        "width": float(np.median(((free.high - free.low) / (high - low))[off])),
-        "bias": float(np.median((free.q / np.where(off, q, 1))[off]) - 1),
+        "inside": float(((free.rates.low <= q) & (free.rates.high >= q))[off].mean()),
+        "width": float(np.median(((free.rates.high - free.rates.low) / (high - low))[off])),
+        "bias": float(np.median((free.rates.q / np.where(off, q, 1))[off]) - 1),
     }
     out["hops"] = walkers(times, rng)
     return out

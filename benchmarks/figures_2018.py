@@ -43,9 +43,7 @@ TASK_SEED = 0  # of the training recipe
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC3311", "#AA4499", "#777777")
 SHORT = ("square", "rect.", "centred", "hex.", "oblique", "noise")
 Floats = npt.NDArray[np.float64]
-GENTLE = Look(
-    0.18, 0.03, 0, 0, 60, 0.2, 0, 0, 0, 1, 0, 0, ()
-)  # σ, disorder of the spacing; counts; background
+GENTLE = Look(width=0.18, disorder=0.03, counts=60, background=0.2)
 
 
 def save(figure: Figure, name: str, *, dpi: int = 80) -> None:

@@ -23,7 +23,7 @@ from atomreel.tasks.task import build_network, load_task
 
 UNIT = re.compile(r"\[px|\[Å|_px|_pm|px\b|degrees|_deg|\[s\]|frames?\b")
 ELEMENT = re.compile(r"[A-Z][a-z]?")
-TASKS = sorted(name for name, module in modules("atomreel.tasks").items() if hasattr(module, "TASK"))
+TASKS = sorted(m.TASK.name for m in modules("atomreel.tasks").values() if hasattr(m, "TASK"))
 LARGEST_MB = 15
 
 

@@ -51,7 +51,12 @@ def replicates() -> list[tuple[np.ndarray, np.ndarray, np.ndarray, float]]:
         _, log = blurred(truth, rng, noise=0.45)
         hidden = fit_hidden(rows, log, states=STATES, times=times, draws=150, burn=40, rng=seed)
         found.append(
-            (hidden.low, hidden.high, hidden.q, float((hidden.probability.argmax(1) == truth).mean()))
+            (
+                hidden.rates.low,
+                hidden.rates.high,
+                hidden.rates.q,
+                float((hidden.probability.argmax(1) == truth).mean()),
+            )
         )
     return found
 
@@ -81,7 +86,7 @@ def test_states_read_off_each_frame_alone_would_be_reactions() -> None:
     naive = fit_rates(count_transitions(named, times=times))
     hidden = fit_hidden(rows, log, states=STATES, times=times, draws=150, burn=50, rng=0)
     assert naive.q[0, 1] > 1.6 * Q[0, 1]
-    assert hidden.low[0, 1] < Q[0, 1] < hidden.high[0, 1]
+    assert hidden.rates.low[0, 1] < Q[0, 1] < hidden.rates.high[0, 1]
 
 
 def test_certain_states_give_what_counting_gives() -> None:
@@ -92,8 +97,10 @@ def test_certain_states_give_what_counting_gives() -> None:
     hidden = fit_hidden(rows, log, states=STATES, times=times, draws=400, burn=50, rng=0)
     counted = fit_rates(count_transitions(rows.assign(kind=np.array(STATES)[truth]), times=times))
     off = ~np.eye(3, dtype=bool)
-    assert np.allclose(hidden.q[off], counted.q[off], rtol=0.12)
-    assert np.allclose((hidden.high - hidden.low)[off], (counted.high - counted.low)[off], rtol=0.3)
+    assert np.allclose(hidden.rates.q[off], counted.q[off], rtol=0.12)
+    assert np.allclose(
+        (hidden.rates.high - hidden.rates.low)[off], (counted.high - counted.low)[off], rtol=0.3
+    )
     assert (hidden.probability.argmax(1) == truth).all()
 
 
@@ -105,20 +112,20 @@ def test_tied_rates_are_one_number_and_forbidden_ones_none() -> None:
     _, log = blurred(truth, rng, noise=0.3)
     groups = [[0, 1, 1], [2, 0, 0], [2, 0, 0]]
     hidden = fit_hidden(rows, log, states=STATES, groups=groups, times=times, draws=150, burn=40, rng=0)
-    assert hidden.q[0, 1] == hidden.q[0, 2] > 0
-    assert hidden.q[1, 2] == hidden.high[1, 2] == 0
-    assert hidden.low[1, 0] < 0.1 < hidden.high[1, 0]
-    assert "B→C" not in hidden.estimates()
-    assert hidden.estimates()["A→B"].unit == "1/s"
+    assert hidden.rates.q[0, 1] == hidden.rates.q[0, 2] > 0
+    assert hidden.rates.q[1, 2] == hidden.rates.high[1, 2] == 0
+    assert hidden.rates.low[1, 0] < 0.1 < hidden.rates.high[1, 0]
+    assert "B→C" not in hidden.rates.estimates()
+    assert hidden.rates.estimates()["A→B"].unit == "1/s"
 
 
 def test_a_state_never_visited_stays_finite() -> None:
     rows = pd.DataFrame({"track": 0, "frame": np.arange(30)})
     log = np.tile([0.0, -np.inf, -np.inf], (30, 1))
     hidden = fit_hidden(rows, log, states=STATES, draws=60, burn=20, rng=1)
-    assert np.isfinite(hidden.high).all()
-    assert hidden.high[0, 1] < 0.2  # 30 frames without a change
-    assert 28 < hidden.exposure[0] <= 29  # the rest: visits between two frames that cannot be excluded
+    assert np.isfinite(hidden.rates.high).all()
+    assert hidden.rates.high[0, 1] < 0.2  # 30 frames without a change
+    assert 28 < hidden.rates.exposure[0] <= 29  # the rest: visits between two frames that cannot be excluded
 
 
 def test_rows_may_come_in_any_order_and_tracks_be_of_any_length() -> None:
@@ -132,7 +139,7 @@ def test_rows_may_come_in_any_order_and_tracks_be_of_any_length() -> None:
     shuffled = rng.permutation(len(rows))
     one = fit_hidden(rows, log, states=STATES, times=times, draws=40, burn=10, rng=0)
     two = fit_hidden(rows.iloc[shuffled], log[shuffled], states=STATES, times=times, draws=40, burn=10, rng=0)
-    assert np.array_equal(one.q, two.q)
+    assert np.array_equal(one.rates.q, two.rates.q)
     assert np.array_equal(one.probability[shuffled], two.probability)
 
 

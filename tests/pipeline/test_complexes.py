@@ -64,7 +64,10 @@ def test_states_name_the_neighbour_that_lacks_an_atom() -> None:
     missing = np.flatnonzero(done.slots[4] < 0)
     assert missing.tolist() == [1]  # the one to the right, counted as for all others
     assert (done.rows[done.rows.site == 4].state == 0).all()
-    assert done.tied.q[0, 1] == done.tied.q[0, 2] and done.hidden.q[0, 1] != done.hidden.q[0, 2]
+    assert (
+        done.tied.rates.q[0, 1] == done.tied.rates.q[0, 2]
+        and done.hidden.rates.q[0, 1] != done.hidden.rates.q[0, 2]
+    )
 
 
 def test_without_a_dopant_there_is_no_complex() -> None:

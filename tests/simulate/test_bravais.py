@@ -20,7 +20,7 @@ from atomreel.simulate.bravais import (
 )
 
 integers = st.integers(-4, 4)
-PLAIN = Look(0.15, 0, 0, 0, 1000, 0, 0, 0, 0, 1, 0, 0, ())
+PLAIN = Look(width=0.15, disorder=0, counts=1000)
 
 
 @given(st.floats(0, 0.5), st.floats(0.87, 3), integers, integers, integers)

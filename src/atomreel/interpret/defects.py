@@ -30,6 +30,7 @@ PRIOR = {
     "substitution": 0.01,
     "extra": 0.02,
 }  # expected share of sites (columns) before looking
+NEIGHBOURS = 1.25  # of the nearest-site distance: how near two empty sites are that hang together
 HOLE = 4  # neighbouring empty sites that are a hole or an edge and no longer point defects
 BORDER = 0.8  # of the nearest-site distance: sites nearer to the border of the field are not judged
 OVERLOOKED = 0.002  # columns that a finder misses for no visible reason
@@ -197,7 +198,7 @@ def _vacancies(
     occupied = cKDTree(points).query(where)[0] < 0.45 * spacing
     foreign = _foreign(where, ground, grounds)
     empty, where = empty[~occupied], where[~occupied]
-    size = _group_sizes(where, 1.25 * spacing)
+    size = group_sizes(where, NEIGHBOURS * spacing)
     lonely = (size < HOLE) & ~foreign[~occupied]
     shape = evidence.shape
     border = np.all((where >= BORDER * spacing) & (where <= np.array(shape) - 1 - BORDER * spacing), axis=1)
@@ -325,7 +326,7 @@ def _surrounded(where: Array, ground: Ground) -> npt.NDArray[np.bool_]:
     return np.asarray(filled.mean(1) >= 0.6)
 
 
-def _group_sizes(where: Array, reach: float) -> Ints:
+def group_sizes(where: Array, reach: float) -> Ints:
     """(M,) size of the connected group of empty sites that each belongs to."""
     if len(where) == 0:
         return np.zeros(0, dtype=np.int64)

@@ -7,15 +7,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
+from scipy.sparse.csgraph import minimum_spanning_tree
 from scipy.spatial import cKDTree
 from scipy.spatial.distance import pdist, squareform
 from scipy.stats import norm
 
 from atomreel.core.errors import InputError
 from atomreel.core.lattice import Lattice
-from atomreel.interpret.defects import BORDER, HOLE, local_brightness, site_positions
+from atomreel.interpret.defects import BORDER, HOLE, group_sizes, local_brightness, site_positions
 from atomreel.interpret.lattice import LatticeFit
 
 Array = npt.NDArray[np.float64]
@@ -133,7 +132,9 @@ def find_openings(
         share = share + border * (1 - share.sum()) / border.sum()
     doubt = np.concatenate([t.doubt for t in tables])
     reach = max(table.reach for table in tables)
-    return Openings(positions, empty, _groups(positions, empty, reach), share, doubt, least, unit, reach)
+    group = np.zeros(len(empty), dtype=np.int64)
+    group[empty] = group_sizes(positions[empty], reach)
+    return Openings(positions, empty, group, share, doubt, least, unit, reach)
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,14 +209,3 @@ def _reach(lattice: Lattice, heavy: Ints) -> float:
     where = lattice.positions(np.repeat(cells, len(heavy), axis=0), np.tile(heavy, len(cells)))
     tree = minimum_spanning_tree(squareform(pdist(where)))
     return 1.15 * float(tree.max())
-
-
-def _groups(positions: Array, empty: Bools, reach: float) -> Ints:
-    group = np.zeros(len(empty), dtype=np.int64)
-    index = np.flatnonzero(empty)
-    if len(index):
-        pairs = cKDTree(positions[index]).query_pairs(reach, output_type="ndarray")
-        graph = coo_matrix((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(len(index),) * 2)
-        label = connected_components(graph, directed=False)[1]
-        group[index] = np.bincount(label)[label]
-    return group

@@ -17,11 +17,11 @@ import pandas as pd
 from scipy import linalg, stats
 
 from atomreel.core.errors import InputError
-from atomreel.kinetics.intervals import Estimate, check_level
+from atomreel.kinetics.intervals import check_level
+from atomreel.kinetics.markov import Rates, frame_clock, group_steps
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
-SAME_DT = 1e-3  # relative: intervals closer than this share one exp(Q·Δt)
 PRIOR = 0.5  # changes that each rate is credited with beforehand (Jeffreys' for a Poisson count), in the time of one frame
 
 
@@ -29,38 +29,13 @@ PRIOR = 0.5  # changes that each rate is credited with beforehand (Jeffreys' for
 class Hidden:
     """What the observations say of the states and their rates.
 
-    states: names. q: (n, n) posterior median of the rates, row to column, 0 on the diagonal; low, high: interval.
-    draws: (D, n, n). events: (n, n) mean number of jumps, exposure: (n,) mean time in each state.
-    probability: (N, n) of each observation's states, in the order of the rows given.
+    rates: q are posterior medians, events the mean number of jumps, exposure the mean time in each state. draws: (D, n, n) of
+    the rates. probability: (N, n) of each observation's states, in the order of the rows given.
     """
 
-    states: tuple[str, ...]
-    q: Floats
-    low: Floats
-    high: Floats
+    rates: Rates
     draws: Floats
-    events: Floats
-    exposure: Floats
     probability: Floats
-    unit: str
-    level: float
-
-    def estimates(self) -> dict[str, Estimate]:
-        """Named "before→after", for `to_rates`."""
-        method = f"hidden Markov model, Gibbs sampling, {self.level:.0%} posterior interval"
-        return {
-            f"{a}→{b}": Estimate(
-                float(self.q[i, j]),
-                float(self.low[i, j]),
-                float(self.high[i, j]),
-                self.unit,
-                round(float(self.events[i, j]), 3),
-                method,
-            )
-            for i, a in enumerate(self.states)
-            for j, b in enumerate(self.states)
-            if i != j and self.draws[:, i, j].any()
-        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +93,9 @@ def fit_hidden(
     probability[tracks.row[inside]] = seen[inside] / draws
     low, middle, high = np.quantile(kept, [tail, 0.5, 1 - tail], axis=0)
     unit = "1/s" if times is not None else "1/frame"
-    return Hidden(states, middle, low, high, kept, jumps / draws, dwell / draws, probability, unit, level)
+    method = f"hidden Markov model, Gibbs sampling, {level:.0%} posterior interval"
+    rates = Rates(states, middle, low, high, jumps / draws, dwell / draws, unit, method)
+    return Hidden(rates, kept, probability)
 
 
 def _groups(groups: npt.ArrayLike | None, n: int) -> Ints:
@@ -142,7 +119,7 @@ def _side_by_side(observed: pd.DataFrame, log: Floats, n: int, times: npt.ArrayL
     if not np.isfinite(best).all() or np.isnan(log).any():
         raise InputError("likelihood: every row must be finite for at least one state, and never NaN")
     frame = observed["frame"].to_numpy(np.int64)
-    clock = frame.astype(float) if times is None else _clock(np.asarray(times, dtype=float), frame)
+    clock = frame_clock(frame, times)
     order = np.lexsort((frame, observed["track"].to_numpy()))
     number = np.unique(observed["track"].to_numpy()[order], return_inverse=True)[1]
     first = np.flatnonzero(np.diff(number, prepend=-1))
@@ -156,19 +133,10 @@ def _side_by_side(observed: pd.DataFrame, log: Floats, n: int, times: npt.ArrayL
     within = place[1:] > 0
     if (step[within] <= 0).any():
         raise InputError("tracks: one track has two points in one frame, or times do not increase")
-    coarse, which = np.unique(np.round(np.log(step[within]) / SAME_DT), return_inverse=True)
-    dt = np.bincount(which, step[within], len(coarse)) / np.maximum(
-        np.bincount(which, minlength=len(coarse)), 1
-    )
+    group, which = group_steps(step[within], np.zeros(int(within.sum()), dtype=np.int64))
     gap = np.zeros((longest - 1, row.shape[1]), dtype=np.int64)
     gap[place[1:][within] - 1, number[1:][within]] = which + 1
-    return _Tracks(emission, gap, np.concatenate([[0.0], dt]), row)
-
-
-def _clock(times: Floats, frame: Ints) -> Floats:
-    if frame.max() >= len(times):
-        raise InputError(f"times has {len(times)} entries, the tracks reach frame {frame.max()}")
-    return times[frame]
+    return _Tracks(emission, gap, np.concatenate([[0.0], group[:, 0]]), row)
 
 
 def _generator(q: Floats) -> Floats:

@@ -17,15 +17,11 @@ SAME = 0.25  # of the distance of neighbouring sites: below it nothing moved
 @dataclass(frozen=True)
 class Hops:
     """rate: hops of one particle [1/s or 1/frame]. by_hops: the diffusion coefficient rate · hop²/4, that of hops in independent
-    directions; tracer: that of the displacements themselves [px²/s, or Å²/s with a pixel size]. They differ where hops are correlated.
-    moves: intervals in which something moved; distance: root mean square of those moves; time: all tracks together."""
+    directions; tracer: that of the displacements themselves [px²/s, or Å²/s with a pixel size]. They differ where hops are correlated."""
 
     rate: Estimate
     by_hops: Estimate
     tracer: Estimate
-    moves: int
-    distance: float
-    time: float
 
     def estimates(self, kind: str) -> dict[str, Estimate]:
         """Named for `to_rates`."""
@@ -80,9 +76,6 @@ def fit_hops(
         Estimate(rate, low, high, unit, count, method),
         Estimate(hop**2 / 4 * rate, hop**2 / 4 * low, hop**2 / 4 * high, area_per, count, method),
         Estimate(d, d_low if count else 0.0, d_high, area_per, round(number, 3), method),
-        count,
-        float(np.sqrt(np.mean(square[moved]))) if count else np.nan,
-        time,
     )
 
 

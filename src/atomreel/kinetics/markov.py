@@ -43,7 +43,7 @@ class Transitions:
 @dataclass(frozen=True)
 class Rates:
     """q: (n, n) rates [unit] from row to column state, 0 on the diagonal; low, high: interval; events: (n, n)
-    effective number of changes behind each rate; exposure: (n,) time seen in each state."""
+    effective number of changes behind each rate; exposure: (n,) time seen in each state. method: in words."""
 
     states: tuple[str, ...]
     q: Floats
@@ -52,11 +52,10 @@ class Rates:
     events: Floats
     exposure: Floats
     unit: str
-    level: float
+    method: str
 
     def estimates(self) -> dict[str, Estimate]:
-        """Named "before→after", for `to_rates`; states never seen are left out."""
-        method = f"likelihood of expm(Q·Δt), {self.level:.0%} Gamma interval"
+        """Named "before→after", for `to_rates`; states never seen and changes that cannot happen are left out."""
         n = range(len(self.states))
         return {
             f"{self.states[i]}→{self.states[j]}": Estimate(
@@ -65,11 +64,11 @@ class Rates:
                 float(self.high[i, j]),
                 self.unit,
                 round(float(self.events[i, j]), 3),
-                method,
+                self.method,
             )
             for i in n
             for j in n
-            if i != j and self.exposure[i] > 0
+            if i != j and self.exposure[i] > 0 and self.high[i, j] > 0
         }
 
 
@@ -97,7 +96,7 @@ def count_transitions(
     names = tuple(sorted(set(label))) if states is None else tuple(states)
     code = pd.Categorical(label, categories=list(names)).codes.astype(np.int64)
     frame, track = table["frame"].to_numpy(np.int64), table["track"].to_numpy()
-    clock = _clock(frame, times)
+    clock = frame_clock(frame, times)
     step = np.diff(frame)
     good = (np.diff(track) == 0) & (code[1:] >= 0) & (code[:-1] >= 0)
     if np.any(step[np.diff(track) == 0] <= 0):
@@ -105,7 +104,7 @@ def count_transitions(
     if max_gap is not None:
         good &= step <= max_gap
     dt, kinds = np.diff(clock)[good], step[good]
-    group, inverse = _grouped(dt, kinds)
+    group, inverse = group_steps(dt, kinds)
     counts = np.zeros((len(group), len(names), len(names)), dtype=np.int64)
     np.add.at(counts, (inverse, code[:-1][good], code[1:][good]), 1)
     unit = "1/s" if times is not None else "1/frame"
@@ -166,10 +165,12 @@ def fit_rates(
             q[i, j], events[i, j] = value, worth
             bottom, high[i, j] = gamma_interval(worth + 0.5, time, level=level)
             low[i, j] = bottom if worth > 0 else 0.0
-    return Rates(transitions.states, q, low, high, events, exposure, transitions.unit, level)
+    method = f"likelihood of expm(Q·Δt), {level:.0%} Gamma interval"
+    return Rates(transitions.states, q, low, high, events, exposure, transitions.unit, method)
 
 
-def _clock(frame: npt.NDArray[np.int64], times: npt.ArrayLike | None) -> Floats:
+def frame_clock(frame: npt.NDArray[np.int64], times: npt.ArrayLike | None) -> Floats:
+    """Time of each frame number: from `times` (T,) [s], or the number itself. Raises InputError for a frame beyond them."""
     if times is None:
         return frame.astype(float)
     seconds = np.asarray(times, dtype=float)
@@ -178,7 +179,7 @@ def _clock(frame: npt.NDArray[np.int64], times: npt.ArrayLike | None) -> Floats:
     return seconds[frame]
 
 
-def _grouped(dt: Floats, steps: npt.NDArray[np.int64]) -> tuple[Floats, npt.NDArray[np.intp]]:
+def group_steps(dt: Floats, steps: npt.NDArray[np.int64]) -> tuple[Floats, npt.NDArray[np.intp]]:
     """Distinct (Δt, steps), Δt equal within 0.1 %, and which of them each pair has."""
     if not len(dt):
         return np.zeros((0, 2)), np.zeros(0, dtype=np.intp)

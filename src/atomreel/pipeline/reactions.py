@@ -14,8 +14,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 from scipy.special import expit
 
@@ -24,7 +22,7 @@ from atomreel.core.files import write_json, write_table
 from atomreel.core.material import Material, load_material
 from atomreel.core.run import RunFolder
 from atomreel.core.tables import check_table
-from atomreel.interpret.defects import HOLE
+from atomreel.interpret.defects import HOLE, NEIGHBOURS, group_sizes
 from atomreel.interpret.lattice import LatticeFit, fit_lattices
 from atomreel.interpret.levels import Levels, fit_levels, relative_brightness
 from atomreel.interpret.naming import name_sites
@@ -67,8 +65,9 @@ def reactions_of_run(
     sites, times = sites_of_run(run)
     shape = (int(about["input"]["shape"][0]), int(about["input"]["shape"][1]))
     pixel = about["input"].get("pixel_A")
-    layers = judge_sites(sites, load_material(wanted), shape=shape, times=times, rng=rng)
-    complexes = find_complexes(sites, layers, load_material(wanted), times=times, draws=draws, rng=rng)
+    layer = load_material(wanted)
+    layers = judge_sites(sites, layer, shape=shape, times=times, rng=rng)
+    complexes = find_complexes(sites, layers, layer, times=times, draws=draws, rng=rng)
     tracks = list_defects(sites, layers, complexes)
     rates = _rates(
         tracks, (layers, complexes), sites, times, (float(pixel[0]), float(pixel[1])) if pixel else None
@@ -81,7 +80,7 @@ def reactions_of_run(
     for c in complexes:
         folder = out if len(complexes) == 1 else out / f"{c.dopant}+{c.vacancy}"
         folder.mkdir(exist_ok=True)
-        h = c.hidden
+        h = c.hidden.rates
         draw_states(c.rows, h.states, times=times, folder=folder)
         draw_rates(h.states, h.q, (h.low, h.high), unit=h.unit, folder=folder)
     return rates
@@ -130,17 +129,11 @@ def _what(fit: LatticeFit) -> str:
 
 def _holes(sites: Sites) -> npt.NDArray[np.bool_]:
     """(S, T) empty sites that hang together with three others: a hole, where nothing is judged."""
-    near = cKDTree(sites.table[["y", "x"]].to_numpy()).query_pairs(
-        1.25 * sites.spacing, output_type="ndarray"
-    )
-    empty = sites.found == 0
-    out = np.zeros(empty.shape, dtype=bool)
-    for t in range(empty.shape[1]):
-        joined = near[empty[near, t].all(axis=1)]
-        graph = coo_array((np.ones(len(joined)), tuple(joined.T)), shape=(len(empty),) * 2)
-        label = connected_components(graph, directed=False)[1]
-        out[:, t] = empty[:, t] & (np.bincount(label)[label] >= HOLE)
-    return out
+    where = sites.table[["y", "x"]].to_numpy()
+    out = sites.found == 0
+    for empty in out.T:
+        empty[empty] = group_sizes(where[empty], NEIGHBOURS * sites.spacing) >= HOLE
+    return np.asarray(out)
 
 
 def _over_time(levels: Levels, seen: npt.NDArray[np.bool_], times: Array | None, rng: int) -> Array:
@@ -290,12 +283,12 @@ def _rates(
     layers, complexes = judged
     rates: dict[str, Estimate] = {}
     for c in complexes:
-        rates |= c.hidden.estimates()
+        rates |= c.hidden.rates.estimates()
         names = {"catch": (0, 1), "release": (1, 0), "turn": (1, 2)}
-        by_name = c.tied.estimates()
+        by_name = c.tied.rates.estimates()
         for word, (i, j) in names.items():
-            if max(i, j) < len(c.tied.states):
-                rates[f"{word} of {c.dopant}"] = by_name[f"{c.tied.states[i]}→{c.tied.states[j]}"]
+            if max(i, j) < len(c.tied.rates.states):
+                rates[f"{word} of {c.dopant}"] = by_name[f"{c.tied.rates.states[i]}→{c.tied.rates.states[j]}"]
     hops = {kind: apart(sites, layer.rows) for layer in _joined(layers) for kind in layer.levels.names}
     still = tracks.assign(y=tracks["site_y"], x=tracks["site_x"])
     for kind in sorted(

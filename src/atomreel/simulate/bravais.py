@@ -113,21 +113,21 @@ def random_tau(
 
 @dataclass(frozen=True)
 class Look:
-    """How one window looks, apart from its lattice. Lengths in units of the shortest lattice vector."""
+    """How one window looks, apart from its lattice; by default as well as can be. Lengths in units of the shortest lattice vector."""
 
     width: float
     disorder: float
-    spread: float
-    empty: float
     counts: float
-    background: float
-    ramp: float
-    readout: float
-    lines: float
-    covered: float
-    haze: float
-    blur: float
-    basis: tuple[tuple[float, float, float], ...]
+    spread: float = 0.0
+    empty: float = 0.0
+    background: float = 0.0
+    ramp: float = 0.0
+    readout: float = 0.0
+    lines: float = 0.0
+    covered: float = 1.0
+    haze: float = 0.0
+    blur: float = 0.0
+    basis: tuple[tuple[float, float, float], ...] = ()
 
 
 def random_look(rng: np.random.Generator) -> Look:
@@ -141,16 +141,8 @@ def random_look(rng: np.random.Generator) -> Look:
         return Look(
             width=float(rng.uniform(0.1, 0.27)),
             disorder=float(rng.uniform(0, 0.01)),
-            spread=0.0,
-            empty=0.0,
             counts=float(np.exp(rng.uniform(np.log(1e3), np.log(1e6)))),
             background=float(rng.uniform(0, 0.6)),
-            ramp=0.0,
-            readout=0.0,
-            lines=0.0,
-            covered=1.0,
-            haze=0.0,
-            blur=0.0,
             basis=_random_basis(rng),
         )
     beyond = rng.random() < 0.5

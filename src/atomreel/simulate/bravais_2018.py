@@ -55,21 +55,7 @@ def paper_window(name: str, *, rng: np.random.Generator, size: int = 128) -> Win
     """A window of class `name` (one of CLASSES) under the conditions of the paper. Raises UnknownNameError."""
     tau = free_tau("oblique" if name == "noise" else name, rng=rng)
     a = float(rng.uniform(SHORTEST, LONGEST * size / 128 / abs(tau)))
-    look = Look(
-        width=float(rng.uniform(*WIDTH)),
-        disorder=float(rng.uniform(0, DISORDER)),
-        spread=0,
-        empty=0,
-        counts=COUNTS,
-        background=0,
-        ramp=0,
-        readout=0,
-        lines=0,
-        covered=1,
-        haze=0,
-        blur=0,
-        basis=(),
-    )
+    look = Look(width=float(rng.uniform(*WIDTH)), disorder=float(rng.uniform(0, DISORDER)), counts=COUNTS)
     angle = float(rng.uniform(0, 360))
     image = lattice_image(tau, a=a, look=look, size=size, rng=rng, angle=angle)
     if name == "noise":
