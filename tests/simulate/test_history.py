@@ -56,6 +56,38 @@ def test_rates_come_out_of_the_history(sites):
         )
 
 
+def test_turns_come_at_their_rate_and_change_the_neighbour(sites):
+    rates = Rates(mo_hop=0, catch=0.1, release=0.02, vacancy_hop=0, growth=0, turn=0.1)
+    mo = start(sites).mo[[0, 4, 8]]  # far apart, so that no neighbour is taken
+    alone = State(mo, np.zeros(3, dtype=np.int64), np.empty(0, dtype=np.int64), 0)
+    turns, time = 0, 0.0
+    for seed in range(12):
+        history = run_history(sites, alone, np.arange(150.0), rates=rates, rng=np.random.default_rng(seed))
+        turns, time = turns + history.counts["turn"], time + history.dwell["turn"]
+        named = [e for e in history.events if e.before == e.after == "Mo_W+V_S"]
+        assert len(named) == history.counts["turn"]
+    assert abs(turns - 0.1 * time) < 4 * np.sqrt(0.1 * time)
+    both = [
+        np.stack([s.caught for s in pair]) for pair in zip(history.states, history.states[1:], strict=False)
+    ]
+    moved = [pair[:, (pair > 0).all(0) & (pair[0] != pair[1])] for pair in both]
+    assert {tuple(p) for pairs in moved for p in pairs.T.tolist()} >= {(1, 2), (2, 3), (3, 1), (2, 1)}
+
+
+def test_vacancies_of_both_kinds_keep_to_their_sites(sites):
+    first = start(sites)
+    metal = np.setdiff1d(np.flatnonzero(sites.metal & (sites.hole_order.argsort() > 200)), first.mo)[5:25:5]
+    vacant = np.concatenate([first.vacancies, metal])
+    history = run_history(
+        sites, State(first.mo, first.caught, vacant, 0), np.arange(80.0), rates=Rates(growth=0), rng=np.random.default_rng(2)
+    )  # fmt: skip
+    for state in history.states:
+        alive = state.vacancies >= 0
+        assert np.array_equal(sites.metal[state.vacancies][alive], sites.metal[vacant][alive])
+        assert not np.isin(state.vacancies, state.mo[state.mo >= 0]).any()
+    assert {e.before for e in history.events if e.track >= len(first.mo) + len(first.vacancies)} == {"V_W"}
+
+
 def test_dwell_is_the_time_that_there_was(sites):
     history = run_history(
         sites, start(sites), np.array([0.0, 3.0, 20.0]), rates=Rates(growth=0), rng=np.random.default_rng(1)

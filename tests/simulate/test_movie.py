@@ -69,6 +69,16 @@ def test_same_seed_same_movie():
     assert np.array_equal(one.frames, two.frames) and one.events.equals(two.events)
 
 
+def test_metal_vacancies_are_empty_columns():
+    movie = simulate_ws2_movie(4, frames=2, size=200, dopants=3, vacancies=3, metal_vacancies=3, drift=0)
+    empty = movie.defects[(movie.defects.kind == "V_W") & (movie.defects.frame == 0)]
+    first = movie.atoms[movie.atoms.frame == 0]
+    assert len(empty) == 3 and "turn" not in movie.rates
+    for _, row in empty.iterrows():
+        far = np.hypot(first.y - row.y, first.x - row.x) * movie.pixel
+        assert far.min() > 1.6 and (far < 2.0).sum() == 3  # its S, and nothing on it
+
+
 def test_a_field_can_be_too_small():
     with pytest.raises(InputError, match="no room"):
         simulate_ws2_movie(0, frames=2, size=64, dopants=50)

@@ -22,13 +22,15 @@ Index = npt.NDArray[np.int64]
 @dataclass(frozen=True)
 class Rates:
     """Per defect and second. mo_hop: exchange with one of six neighbours, without a vacancy. catch, release: Mo_W to
-    and from Mo_W+V_S (each of three neighbours equally). vacancy_hop: to one of six. growth: of the hole's area."""
+    and from Mo_W+V_S (each of three neighbours equally). vacancy_hop: to one of six, of V_S and V_W. growth: of the hole's
+    area. turn: of Mo_W+V_S to one of its two other neighbours."""
 
     mo_hop: float = 0.02
     catch: float = 0.03
     release: float = 0.06
     vacancy_hop: float = 0.02
     growth: float = 0.02
+    turn: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Sites:
 
 @dataclass(frozen=True)
 class State:
-    """mo: site of each Mo; caught: 0, or which of its three neighbours lacks an S (1…3). vacancies: S sites.
+    """mo: site of each Mo; caught: 0, or which of its three neighbours lacks an S (1…3). vacancies: S and W sites.
     lost: number of sites in the hole. Entries of −1 are gone (swallowed by the hole)."""
 
     mo: Index
@@ -128,7 +130,7 @@ def run_history(
     return History(tuple(states), tuple(events), counts, dwell)
 
 
-_RATES = ("mo_hop", "catch", "release", "vacancy_hop", "growth")
+_RATES = ("mo_hop", "catch", "release", "vacancy_hop", "growth", "turn")
 
 
 def _exposed(state: State) -> dict[str, int]:
@@ -140,6 +142,7 @@ def _exposed(state: State) -> dict[str, int]:
         "release": int((alive & (state.caught > 0)).sum()),
         "vacancy_hop": int((state.vacancies >= 0).sum()),
         "growth": state.lost,
+        "turn": int((alive & (state.caught > 0)).sum()),
     }
 
 
@@ -149,7 +152,7 @@ Step = tuple[State, list[Event]]
 def _mo_hop(state: State, sites: Sites, rng: np.random.Generator, now: float) -> Step:
     i = int(rng.choice(np.flatnonzero((state.mo >= 0) & (state.caught == 0))))
     target = int(rng.choice(sites.same[state.mo[i]]))
-    if target < 0 or target in state.mo or target in _hole(state, sites):
+    if target < 0 or target in (*state.mo, *state.vacancies) or target in _hole(state, sites):
         return state, []
     if np.isin(sites.other[target], vacant_sites(state, sites)).any():  # there it would be a Mo_W+V_S
         return state, []
@@ -176,6 +179,16 @@ def _release(state: State, sites: Sites, rng: np.random.Generator, now: float) -
     return replace(state, caught=caught), [Event(now, i, "Mo_W+V_S", "Mo_W", int(state.mo[i]))]
 
 
+def _turn(state: State, sites: Sites, rng: np.random.Generator, now: float) -> Step:
+    i = int(rng.choice(np.flatnonzero((state.mo >= 0) & (state.caught > 0))))
+    caught = state.caught.copy()
+    caught[i] = (caught[i] + rng.integers(2)) % 3 + 1
+    target = int(sites.other[state.mo[i], caught[i] - 1])
+    if target < 0 or target in _vacant(state, sites) or target in _hole(state, sites):
+        return state, []
+    return replace(state, caught=caught), [Event(now, i, "Mo_W+V_S", "Mo_W+V_S", int(state.mo[i]))]
+
+
 def _vacancy_hop(state: State, sites: Sites, rng: np.random.Generator, now: float) -> Step:
     i = int(rng.choice(np.flatnonzero(state.vacancies >= 0)))
     target = int(rng.choice(sites.same[state.vacancies[i]]))
@@ -184,7 +197,12 @@ def _vacancy_hop(state: State, sites: Sites, rng: np.random.Generator, now: floa
         return state, []
     vacancies = state.vacancies.copy()
     vacancies[i] = target
-    return replace(state, vacancies=vacancies), [Event(now, len(state.mo) + i, "V_S", "V_S", target)]
+    kind = vacancy_kind(target, sites)
+    return replace(state, vacancies=vacancies), [Event(now, len(state.mo) + i, kind, kind, target)]
+
+
+def vacancy_kind(site: int, sites: Sites) -> str:
+    return "V_W" if sites.metal[site] else "V_S"
 
 
 def _growth(state: State, sites: Sites, rng: np.random.Generator, now: float) -> Step:
@@ -198,6 +216,7 @@ _STEP = {
     "release": _release,
     "vacancy_hop": _vacancy_hop,
     "growth": _growth,
+    "turn": _turn,
 }
 
 
@@ -211,7 +230,7 @@ def _vacant(state: State, sites: Sites) -> Index:
 
 
 def vacant_sites(state: State, sites: Sites) -> Index:
-    """All S sites that lack one atom: free vacancies, then those held by a Mo."""
+    """All sites that lack an atom: free vacancies, of W or one S, then those held by a Mo."""
     vacant = _vacant(state, sites)
     return vacant[vacant >= 0]
 
@@ -225,7 +244,8 @@ def _swallow(state: State, sites: Sites, now: float) -> Step:
         events.append(Event(now, int(i), "Mo_W+V_S" if caught[i] else "Mo_W", "none", int(mo[i])))
         mo[i], caught[i] = -1, 0
     for i in np.flatnonzero(np.isin(vacancies, hole)):
-        events.append(Event(now, len(mo) + int(i), "V_S", "none", int(vacancies[i])))
+        kind = vacancy_kind(int(vacancies[i]), sites)
+        events.append(Event(now, len(mo) + int(i), kind, "none", int(vacancies[i])))
         vacancies[i] = -1
     held = np.flatnonzero((mo >= 0) & (caught > 0))
     for i in held[np.isin(sites.other[mo[held], caught[held] - 1], hole)]:

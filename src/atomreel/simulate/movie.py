@@ -12,7 +12,16 @@ import pandas as pd
 from atomreel.core.errors import InputError
 from atomreel.core.material import load_material
 from atomreel.simulate import detector
-from atomreel.simulate.history import History, Rates, Sites, State, find_sites, run_history, vacant_sites
+from atomreel.simulate.history import (
+    History,
+    Rates,
+    Sites,
+    State,
+    find_sites,
+    run_history,
+    vacancy_kind,
+    vacant_sites,
+)
 from atomreel.simulate.stem import Probe, render_stem, z_contrast
 from atomreel.simulate.structures import crystal
 
@@ -50,6 +59,7 @@ def simulate_ws2_movie(
     peak: float = 60.0,
     dopants: int = 9,
     vacancies: int = 7,
+    metal_vacancies: int = 0,
     drift: float = 8.0,
     jitter: float = 0.25,
     rates: Rates | None = None,
@@ -57,7 +67,7 @@ def simulate_ws2_movie(
     """HAADF movie with S vacancies that hop, Mo dopants that hop and catch vacancies, a growing hole, drift, noise.
 
     frames: number; size: px; pixel: [Å]; interval: [s] between frames (two pauses are added). peak: expected counts
-    at a W column. dopants, vacancies: number at the start. drift: [px] over the movie; jitter: sd of line shifts [px].
+    at a W column. dopants, vacancies, metal_vacancies (of W): number at the start. drift: [px] over the movie; jitter: sd of line shifts [px].
     Raises InputError when the field is too small for the defects.
     """
     rng = np.random.default_rng(rng)
@@ -74,7 +84,8 @@ def simulate_ws2_movie(
     )
     hole = span * rng.uniform(0.3, 0.7, 2)
     sites = find_sites(layer, metal="W", bond=BOND, hole=(hole[0], hole[1]), rng=rng)
-    start = _start(sites, rng, span=span, dopants=dopants, vacancies=vacancies, lost=24)
+    count = (dopants, vacancies, metal_vacancies)
+    start = _start(sites, rng, span=span, count=count, lost=24)
     history = run_history(sites, start, times, rates=rates, rng=rng)
     probe = Probe(fwhm=0.95, tail=0.25, tail_ratio=2.5)
     stack = [
@@ -104,33 +115,41 @@ def _drift(frames: int, drift: float, rng: np.random.Generator) -> Array:
 
 
 def _start(
-    sites: Sites, rng: np.random.Generator, *, span: float, dopants: int, vacancies: int, lost: int
+    sites: Sites, rng: np.random.Generator, *, span: float, count: tuple[int, int, int], lost: int
 ) -> State:
-    """Defects at random, well apart, away from the border and from the hole, which has `lost` sites at first."""
+    """Defects at random, well apart, away from the border and from the hole, which has `lost` sites at first.
+
+    count: of dopants, of vacancies of S and of W."""
+    dopants, vacancies, metal_vacancies = count
     hole = sites.positions[sites.hole_order[:lost]]
     taken = hole
     picks: dict[bool, list[int]] = {True: [], False: []}
     for site in rng.permutation(len(sites.positions)):
         metal = bool(sites.metal[site])
         position = sites.positions[site]
-        room = len(picks[metal]) < (dopants if metal else vacancies)
+        room = len(picks[metal]) < (dopants + metal_vacancies if metal else vacancies)
         apart = np.min(np.hypot(*(taken - position).T)) > 2.2 * BOND
         if room and apart and np.all((position > 0.08 * span) & (position < 0.92 * span)):
             picks[metal].append(int(site))
             taken = np.vstack([taken, position])
-    if len(picks[True]) < dopants or len(picks[False]) < vacancies:
+    if len(picks[True]) < dopants + metal_vacancies or len(picks[False]) < vacancies:
         raise InputError(
-            f"a field of {span:.0f} Å has no room for {dopants} dopants and {vacancies} vacancies: fewer of them, or larger"
+            f"a field of {span:.0f} Å has no room for {dopants} dopants and {vacancies + metal_vacancies} vacancies: "
+            "fewer of them, or larger"
         )
-    mo = np.array(picks[True], dtype=np.int64)
-    return State(mo, np.zeros(len(mo), dtype=np.int64), np.array(picks[False], dtype=np.int64), lost)
+    mo, vacant = (
+        np.array(picked, dtype=np.int64)
+        for picked in (picks[True][:dopants], picks[False] + picks[True][dopants:])
+    )
+    return State(mo, np.zeros(len(mo), dtype=np.int64), vacant, lost)
 
 
 def _contents(sites: Sites, state: State) -> npt.NDArray[np.str_]:
-    """(N,) label of each site: W, Mo, S2, S1 or "" (in the hole)."""
+    """(N,) label of each site: W, Mo, S2, S1 or "" (in the hole, or V_W)."""
     labels = np.where(sites.metal, "W", "S2").astype("<U3")
     labels[state.mo[state.mo >= 0]] = "Mo"
-    labels[vacant_sites(state, sites)] = "S1"
+    vacant = vacant_sites(state, sites)
+    labels[vacant] = np.where(sites.metal[vacant], "", "S1")
     labels[sites.hole_order[: state.lost]] = ""
     return labels
 
@@ -170,7 +189,8 @@ def _tables(
         atoms.append(
             pd.DataFrame({"frame": frame, "y": seen[there, 0], "x": seen[there, 1], "species": labels[there]})
         )
-        defects.append(_defects(state, seen, inside, frame))
+        kinds = [vacancy_kind(int(site), sites) for site in state.vacancies]
+        defects.append(_defects(state, seen, inside, frame, kinds=kinds))
     cell = 1.5 * np.sqrt(3) * BOND**2  # Å² per formula unit, of which each lost site is a half
     lost = np.array([state.lost for state in history.states])
     table = pd.DataFrame(
@@ -187,15 +207,16 @@ def _tables(
             "dwell_s": history.dwell[name],
         }
         for name in history.counts
+        if name != "turn" or rates.turn > 0
     }
     return pd.concat(atoms, ignore_index=True), pd.concat(defects, ignore_index=True), table, events, summary
 
 
-def _defects(state: State, seen: Array, inside: npt.NDArray[np.bool_], frame: int) -> pd.DataFrame:
+def _defects(
+    state: State, seen: Array, inside: npt.NDArray[np.bool_], frame: int, *, kinds: list[str]
+) -> pd.DataFrame:
     site = np.concatenate([state.mo, state.vacancies])
-    kind = np.concatenate(
-        [np.where(state.caught > 0, "Mo_W+V_S", "Mo_W"), np.full(len(state.vacancies), "V_S")]
-    )
+    kind = np.concatenate([np.where(state.caught > 0, "Mo_W+V_S", "Mo_W"), np.array(kinds, dtype=str)])
     level = np.concatenate([state.caught, np.zeros(len(state.vacancies), dtype=np.int64)])
     keep = (site >= 0) & inside[site]
     y, x = seen[site[keep]].T
