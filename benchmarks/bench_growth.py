@@ -115,7 +115,7 @@ def count(history: History, rng: np.random.Generator) -> tuple[Array, Array]:
         large = sizes[group] >= 4
         rim = ndimage.binary_dilation(large, HEX) & ~large
         chance = float((empty & ~large)[~rim & ~large].mean())
-        found.append(large.sum())
+        found.append(large.sum() - rim.sum() * chance)
         errors.append(np.sqrt(rim.sum() * chance * (1 - chance)))
     return np.array(found, dtype=float), np.array(errors)
 

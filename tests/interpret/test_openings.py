@@ -38,7 +38,10 @@ def pitted(kind, rng, *, radius, singles, centre=(150, 160)):
 def test_holes_and_vacancies_are_counted_apart(name, rng):
     atoms, hole, singles = pitted(getattr(crystals, name), rng, radius=45, singles=9)
     found = find_openings(atoms, fit_lattices(atoms, shape=SHAPE), shape=SHAPE)
-    assert found.holes == pytest.approx(hole, rel=0.02)
+    # Vacancies are kept off the rim here, while the count takes off those that would touch it by chance.
+    rim = 2 * np.pi * np.sqrt(hole / np.pi / found.unit) * found.unit  # about a site per site's width
+    touching = rim * singles / (1 - hole)
+    assert hole - 2 * touching < found.holes < hole + 0.01 * hole
     assert found.vacancies == pytest.approx(singles, rel=0.02)
     assert found.unit == pytest.approx(singles / 9, rel=0.01)
     mask = found.mask(SHAPE)

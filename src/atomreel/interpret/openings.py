@@ -50,20 +50,25 @@ class Openings:
 
     @property
     def holes(self) -> float:
-        """Share of the field in holes."""
-        return float(self.share[self.in_hole].sum())
+        """Share of the field in holes, less the vacancies that touch a rim by chance and so are counted with it."""
+        outside = self._rims()[1]
+        return max(
+            0.0, float(self.share[self.in_hole].sum() - self.share[outside].sum() * self._chance(outside))
+        )
 
     @property
     def holes_err(self) -> float:
-        """1σ: sites of the rim on the wrong side of half brightness, and vacancies that touch a rim by chance."""
+        """1σ: sites of the rim on the wrong side of half brightness, and the vacancies that touch a rim by chance."""
         inside, outside = self._rims()
-        away = ~self.in_hole & ~outside
-        chance = float(self.empty[away].mean()) if away.any() else 0.0
+        chance = self._chance(outside)
         wrong = (self.share**2 * self.doubt * (1 - self.doubt))[inside | outside].sum()
-        # They only ever add to the hole: their number counts, not just its scatter.
         touching = (self.share[outside] ** 2).sum() * chance * (1 - chance)
-        touching += (self.share[outside].sum() * chance) ** 2
         return float(np.sqrt(wrong + touching))
+
+    def _chance(self, outside: Bools) -> float:
+        """That a site far from holes is empty."""
+        away = ~self.in_hole & ~outside
+        return float(self.empty[away].mean()) if away.any() else 0.0
 
     @property
     def vacancies(self) -> float:

@@ -11,7 +11,6 @@ the two apart.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +24,7 @@ Floats = npt.NDArray[np.float64]
 SMOOTH = 5  # frames over which the course of the area is averaged for its own chance
 SURE = 0.01  # chance of the gain over a straight line below which it is believed
 _DIFFUSE = 1e3  # prior width of C and of the growing part at its largest, in ranges of the data
+_ROUNDS = 3  # in which the chance of the course and ρ settle
 _FASTEST = 20.0  # growth by e^20 over the movie is faster than anyone could follow
 
 
@@ -136,7 +136,7 @@ def fit_growth(
     noise = _noise_grid(y, known=errors is not None, scaled=scale_err)
     unit = (unit_area or 0.0) / size
     scanned = _scan(time, y, weights, noise=noise, unit=unit, offset=offset)
-    line = _filter(time, y, np.zeros(len(noise)), sigma=noise[:, None] * weights, unit=unit)
+    line = _filter(time, y, np.zeros(len(noise)), sigma=noise[:, None] * weights, chance=scanned.chance)
     gain = 2 * float(scanned.fit.log_profile.max() - line.log_profile.max())
     posterior, best = scanned.posterior(span, size)
     kind = "branching" if unit else "independent"
@@ -183,75 +183,74 @@ class _Fit:
 
 @dataclass(frozen=True, eq=False)
 class _Scan:
-    """A fit at every ρ and noise of a grid; chance: (G,) their posterior."""
+    """A fit at every ρ and noise of a grid; weight: (G,) their posterior. chance: (T,), as in `_filter`."""
 
     rho: Floats
     noise: Floats
+    weight: Floats
     chance: Floats
     fit: _Fit
 
     def posterior(self, span: float, size: float) -> tuple[Posterior, int]:
         """In the units of the data, and the number of the most likely member."""
-        weight = self.chance / self.chance.sum()
+        weight = self.weight / self.weight.sum()
         scale = np.array([size, size / span, size])
         found = Posterior(
             self.rho / span, weight, self.fit.mean * scale, self.fit.cov * np.outer(scale, scale)
         )
         return found, int(np.argmax(weight))
 
+    def likely(self, count: int) -> Floats:
+        """`count` values over the range of ρ that the data leave."""
+        rho, which = np.unique(self.rho, return_inverse=True)
+        total = np.bincount(which, self.weight)
+        inside = np.nonzero(total > 1e-6 * total.max())[0]
+        return np.linspace(rho[max(inside[0] - 1, 0)], rho[min(inside[-1] + 1, len(rho) - 1)], count)
+
+    def course(self, y: Floats) -> Floats:
+        """(T,) size of dA/dt along the course that the area took.
+
+        Chance has the variance of the area that is there, not of the mean curve through all frames. It is the same for every ρ
+        tried: a variance that rose with ρ would let the size of single steps, which are far from normal, decide about ρ.
+        """
+        best = int(np.argmax(self.weight))
+        level, speed = self.fit.mean[best, :2]
+        smooth = ndimage.uniform_filter1d(y, SMOOTH, mode="nearest")
+        return np.asarray(np.maximum(np.abs(speed + self.rho[best] * (smooth - level)), 0.1 * abs(speed)))
+
 
 def _scan(time: Floats, y: Floats, weights: Floats, *, noise: Floats, unit: float, offset: bool) -> _Scan:
     """First the whole range of ρ and few noises, then what is likely in finer steps."""
-    rho = np.linspace(-_FASTEST, _FASTEST, 160)
-    for count, some in ((81, noise[::3]), (161, noise[::3]), (0, noise)):
-        rho = np.where(np.abs(rho) < 1e-9, 1e-9, rho)
-        rates, errors = (g.ravel() for g in np.meshgrid(rho, some, indexing="ij"))
-        fit = _filter(time, y, rates, sigma=errors[:, None] * weights, unit=unit, offset=offset)
-        chance = np.exp(fit.log_profile - fit.log_profile.max())
-        if len(noise) > 1:
-            chance /= errors
-        total = chance.reshape(len(rho), -1).sum(axis=1)
-        likely = np.nonzero(total > 1e-6 * total.max())[0]
-        if count:
-            ends = rho[max(likely[0] - 1, 0)], rho[min(likely[-1] + 1, len(rho) - 1)]
-            rho = np.linspace(*ends, count)
-    return _Scan(rates, errors, chance, fit)
+    rho, few = np.linspace(-_FASTEST, _FASTEST, 160), noise[::3]
+    speed = np.ones_like(y)
+    for _ in range(_ROUNDS if unit else 1):
+        found = _tried(time, y, weights, rho=rho, noise=few, chance=unit * speed, offset=offset)
+        speed = found.course(y)
+    for count, some in ((81, few), (161, noise)):
+        rho = found.likely(count)
+        found = _tried(time, y, weights, rho=rho, noise=some, chance=unit * speed, offset=offset)
+        if count == 81 and unit:
+            speed = found.course(y)
+    return found
 
 
-def _filter(time: Floats, y: Floats, rho: Floats, *, sigma: Floats, unit: float, offset: bool = True) -> _Fit:
-    """`_pass` with the process noise of the course that the area took, which a first pass finds.
-
-    Chance has the variance of the area that is there, not of the mean curve through all frames: noise of that curve
-    made intervals of ρ a sixth too narrow.
-    """
-    if not unit:
-        return _pass(time, y, rho, sigma=sigma, noise=None, offset=offset)
-    different, which = np.unique(rho, return_inverse=True)
-    curve = _speed(time, y, different)
-    first = _pass(time, y, rho, sigma=sigma, noise=lambda k: unit * curve[which, k], offset=offset)
-    level, speed = first.mean[:, 0], first.mean[:, 1]
-    smooth = ndimage.uniform_filter1d(y, SMOOTH, mode="nearest")
-    least = 0.1 * np.abs(speed)
-
-    def along(k: int) -> Floats:
-        return unit * np.maximum(np.abs(speed + rho * (smooth[k] - level)), least)
-
-    return _pass(time, y, rho, sigma=sigma, noise=along, offset=offset)
+def _tried(
+    time: Floats, y: Floats, weights: Floats, *, rho: Floats, noise: Floats, chance: Floats, offset: bool
+) -> _Scan:
+    rho = np.where(np.abs(rho) < 1e-9, 1e-9, rho)
+    rates, errors = (g.ravel() for g in np.meshgrid(rho, noise, indexing="ij"))
+    fit = _filter(time, y, rates, sigma=errors[:, None] * weights, chance=chance, offset=offset)
+    weight = np.exp(fit.log_profile - fit.log_profile.max())
+    return _Scan(rates, errors, weight / errors if len(noise) > 1 else weight, chance, fit)
 
 
-def _pass(
-    time: Floats,
-    y: Floats,
-    rho: Floats,
-    *,
-    sigma: Floats,
-    noise: Callable[[int], Floats] | None,
-    offset: bool,
+def _filter(
+    time: Floats, y: Floats, rho: Floats, *, sigma: Floats, chance: Floats, offset: bool = True
 ) -> _Fit:
-    """Kalman filter over the state (L, v, g): y = L + g + error, dg/dt = v + ρ·g from g = 0, and, with `noise`, scatter.
+    """Kalman filter over the state (L, v, g): y = L + g + error, dg/dt = v + ρ·g + scatter, from g = 0.
 
     So A₀ = v/ρ and C = L − v/ρ, and nothing is singular where ρ → 0, which is growth at a steady speed v.
-    noise: unit · |dA/dt| at time k, (G,). offset: whether C is free; without it v = ρ·L.
+    chance: (T,) variance that the scatter gains per time. offset: whether C is free; without it v = ρ·L.
     """
     zero = np.zeros(len(rho))
     mean = [zero, zero, zero]
@@ -264,7 +263,7 @@ def _pass(
     previous = time[0]
     for k, (now, value) in enumerate(zip(time, y, strict=True)):
         growth, rise = np.exp(rho * (now - previous)), _rise(rho, now - previous)
-        scatter = zero if noise is None or k == 0 else noise(k - 1) * growth * rise
+        scatter = chance[max(k - 1, 0)] * growth * rise
         ll, lv, lg, vv, vg, gg = cov
         mean[2] = growth * mean[2] + rise * mean[1]
         gg = growth**2 * gg + 2 * growth * rise * vg + rise**2 * vv + scatter
@@ -314,15 +313,6 @@ def _rise(rho: Floats, t: Floats | float) -> Floats:
     """(e^{ρt} − 1)/ρ, t where ρ is 0."""
     flat = np.abs(rho) < 1e-12
     return np.where(flat, t, np.expm1(rho * t) / np.where(flat, 1.0, rho))
-
-
-def _speed(time: Floats, y: Floats, rho: Floats) -> Floats:
-    """(G, T) size of dA/dt of the least-squares curve at each ρ."""
-    scale = np.exp(-np.maximum(rho, 0))[:, None]
-    shape = _rise(rho[:, None], time) * scale
-    centred = shape - shape.mean(axis=1, keepdims=True)
-    slope = centred @ (y - y.mean()) / np.maximum((centred**2).sum(axis=1), 1e-12)
-    return np.abs(slope[:, None] * np.exp(np.outer(rho, time)) * scale)
 
 
 def _quantiles(centre: Floats, width: Floats, weight: Floats, tail: float) -> tuple[float, float]:
