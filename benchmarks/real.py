@@ -32,33 +32,43 @@ Check = Callable[[Path], dict[str, Any]]
 
 
 def walk(run: Path) -> dict[str, Any]:
-    """The Si atom of si-graphene-walk against its labels: 256 px = 2 nm, so 0.5 Å = 6.4 px."""
+    """The Si atom of si-graphene-walk, frame by frame and judged over the whole movie."""
+    fractions = pd.read_parquet(run / "phases.parquet").filter(regex="^mean_(?!.*_err)").mean()
+    over = run.parent / "si-graphene-walk-reactions"
+    shutil.rmtree(over, ignore_errors=True)
+    command = [sys.executable, "-m", "atomreel", "reactions", run, "-o", over, "--material", "graphene"]
+    subprocess.run(command, check=True)
+    return {
+        **silicon(run),
+        "mean_class": str(fractions.idxmax()).removeprefix("mean_"),
+        "mean_class_fraction": float(fractions.max()),
+        "reactions": silicon(over),
+    }
+
+
+def silicon(folder: Path) -> dict[str, Any]:
+    """The Si of defects.parquet and tracks.parquet against the labels: 256 px = 2 nm, so 0.5 Å = 6.4 px."""
     labels = pd.read_csv(REAL / "si-graphene-walk" / "labels.csv").query("species == 'Si'")
-    defects, tracks = pd.read_parquet(run / "defects.parquet"), pd.read_parquet(run / "tracks.parquet")
-    bright = defects[defects.kind.str.startswith(("substitution", "Si"))]
-    tracked = tracks[tracks.kind.str.startswith(("substitution", "Si"))]
+    bright, tracked = (
+        table[table.kind.str.startswith(("substitution", "Si"))]
+        for table in (pd.read_parquet(folder / f"{name}.parquet") for name in ("defects", "tracks"))
+    )
     hits, ids, false = 0, [], 0
     for label in labels.itertuples():
-        for table, found in ((bright, True), (tracked, False)):
-            here = table[table.frame == label.frame]
-            near = np.hypot(here.y - label.y, here.x - label.x) <= 0.5 / (20 / 256)
-            if found:
-                hits += bool(near.any())
-                false += int((~near).sum())
-            elif near.any():
-                ids.append(int(here[near].track.iloc[0]))
+        near, followed = (
+            np.hypot(here.y - label.y, here.x - label.x) <= 0.5 / (20 / 256)
+            for here in (table[table.frame == label.frame] for table in (bright, tracked))
+        )
+        hits += bool(near.any())
+        false += int((~near).sum())
+        ids += [int(tracked.track[followed.index[followed]].iloc[0])] if followed.any() else []
     main = pd.Series(ids).mode()
-    fractions = pd.read_parquet(run / "phases.parquet").filter(regex="^mean_(?!.*_err)").mean()
     return {
         "labelled_frames": len(labels),
         "found_within_0.5_A": hits / len(labels),
-        "frames_in_main_track": float((pd.Series(ids) == main.iloc[0]).sum() / len(labels))
-        if len(main)
-        else 0.0,
+        "frames_in_main_track": ids.count(main.iloc[0]) / len(labels) if len(main) else 0.0,
         "tracks_that_touch_the_label": len(set(ids)),
         "false_per_ten_frames": 10 * false / len(labels),
-        "mean_class": str(fractions.idxmax()).removeprefix("mean_"),
-        "mean_class_fraction": float(fractions.max()),
     }
 
 

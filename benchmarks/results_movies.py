@@ -62,6 +62,11 @@ def reactions() -> Iterator[str]:
         ):
             yield row(f"yardstick movie: {name}", f"≥ {target}", f"{figure:.3f}", figure >= target)
         yield row("yardstick movie: states right", "–", f"{scores['state_accuracy']:.3f}", None)
+        single = measured("movie_defects_frames")
+        if single:
+            figures = single["detection"]["f1"], single["class_accuracy"], single["tracking"]["idf1"]
+            shown = ", ".join(f"{figure:.3f}" for figure in figures)
+            yield row("the same F1, kinds, IDF1 one frame at a time", "–", shown, None)
         rates = dict(scores["rates"])
         every = rates.pop("Q", None)
         for name, rate in rates.items():

@@ -38,7 +38,13 @@ RUNS = {
         "Y4_heights",
         [("score_heights.py", "Y4_heights/truth.parquet", "found.parquet", "heights")],
     ),
-    "defects": ("Y3_movies/defects", [("score_movie.py defects", "Y3_movies/defects", ".", "movie_defects")]),
+    "defects": (
+        "Y3_movies/defects",
+        [
+            ("score_movie.py defects", "Y3_movies/defects", ".", "movie_defects"),
+            ("score_movie.py defects", "Y3_movies/defects", "frames", "movie_defects_frames"),
+        ],
+    ),
     "holes": ("Y3_movies/holes", [("score_movie.py holes", "Y3_movies/holes", ".", "movie_holes")]),
 }
 
