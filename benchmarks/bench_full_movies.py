@@ -5,7 +5,9 @@
 Every movie: a seed of its own, rates drawn anew (RATES), 7 to 10 Mo dopants, 5 to 8 vacancies of S and in every third movie 3 of W, a growing
 hole, drift, line jitter, two pauses; the one recipe of the yardstick set "defects". One line per movie in FOLDER/movies.jsonl, so that a
 stopped run goes on from there; the movies themselves are thrown away. Hops that the simulator refuses (onto a site that is taken, in the hole, or
-beside a dopant) never happen, so the true hop rate is what was asked for times the share of open neighbours, counted in every frame.
+beside a dopant) never happen, so the true hop rate is what was asked for times the share of open neighbours, counted in every frame. The hole
+leaves lone empty sites at its rim, which no table of true defects lists: what is found where truly nothing stands is not false, and of V_W the true
+hop rate is that of all that was found as such, of which those at the rim never hop.
 Writes measured/full_movies.json.
 """
 
@@ -92,7 +94,19 @@ def open_share(movie: SimulatedMovie, kind: str) -> float:
     return float(np.mean(share))
 
 
-def truths(movie: SimulatedMovie, rates: Rates) -> dict[str, float]:
+def real_share(movie: SimulatedMovie, kind: str, found: pd.DataFrame) -> float:
+    """Of the points found as W vacancies, the share that are no sites of the hole."""
+    if kind != "V_W":
+        return 1.0
+    real = []
+    for frame, own in found[found["kind"] == kind].groupby("frame"):
+        true = movie.defects[(movie.defects["frame"] == frame) & (movie.defects["kind"] == kind)]
+        near = cKDTree(true[["y", "x"]]).query(own[["y", "x"]])[0] if len(true) else np.full(len(own), np.inf)
+        real += (near < 0.4 * BOND / movie.pixel).tolist()
+    return float(np.mean(real)) if real else 1.0
+
+
+def truths(movie: SimulatedMovie, rates: Rates, found: pd.DataFrame) -> dict[str, float]:
     true = {
         "catch of Mo_W": rates.catch / 3,
         "release of Mo_W": rates.release,
@@ -100,7 +114,7 @@ def truths(movie: SimulatedMovie, rates: Rates) -> dict[str, float]:
     }
     for kind in KINDS:
         if (movie.defects["kind"] == kind).any():
-            hops = rates.vacancy_hop * open_share(movie, kind)
+            hops = rates.vacancy_hop * open_share(movie, kind) * real_share(movie, kind, found)
             true[f"hops of {kind}"] = hops
             true[f"D of {kind} by hops"] = hops * HOP**2 / 4
             true[f"D of {kind} by displacement"] = hops * HOP**2 / 4
@@ -117,9 +131,11 @@ def complete(movie: SimulatedMovie, name: str) -> float | None:
     return float(high - low)
 
 
-def judge_rates(movie: SimulatedMovie, rates: Rates, found: dict[str, Any]) -> dict[str, Any]:
+def judge_rates(
+    movie: SimulatedMovie, true_rates: dict[str, float], rates: Rates, found: dict[str, Any]
+) -> dict[str, Any]:
     out = {}
-    for name, true in truths(movie, rates).items():
+    for name, true in true_rates.items():
         if name not in found:
             out[name] = {"true": true, "found": None}
             continue
@@ -160,7 +176,8 @@ def judge_tracks(movie: SimulatedMovie, found: pd.DataFrame) -> dict[str, float]
         close = far[i, j] < 0.4 * near
         i, j = i[close], j[close]
         met = inner[0][i]
-        lone = np.ones(len(b), dtype=bool)
+        atoms = movie.atoms[movie.atoms["frame"] == frame][["y", "x"]]
+        lone = cKDTree(atoms).query(seen)[0] < 0.4 * near
         lone[j] = False
         counts["true"] += int(inner[0].sum())
         counts["both"] += int(met.sum())
@@ -198,7 +215,7 @@ def one(seed: int, frames: int, size: int) -> dict[str, Any]:
         "size": size,
         "seconds": round(time.perf_counter() - start, 1),
         **judge_tracks(movie, tracks),
-        "rates": judge_rates(movie, rates, found),
+        "rates": judge_rates(movie, truths(movie, rates, tracks), rates, found),
     }
 
 

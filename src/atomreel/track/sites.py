@@ -179,7 +179,10 @@ def _cluster(points: Array, spacing: float, least: int) -> Array:
     top = density == ndimage.maximum_filter(density, 2 * round(0.5 / FINE) + 1, mode="constant")
     # A site whose columns scatter like the filter reaches half of n/(2πσ²).
     top &= density > 0.25 * least / (2 * np.pi * (SMOOTH / FINE) ** 2)
-    return np.argwhere(top) * step + low
+    tops = np.argwhere(top)
+    # Columns that share two bins evenly make two equal tops.
+    twins = cKDTree(tops).query_pairs(0.5 / FINE, output_type="ndarray")
+    return np.delete(tops, twins.max(axis=1), axis=0) * step + low
 
 
 def _assign(still: Array, rows: list[Ints], sites: Array, *, reach: float) -> tuple[Ints, Array, Ints]:
