@@ -71,6 +71,25 @@ def test_independent_errors_cover(rng):
 
 
 @pytest.mark.slow
+def test_errors_that_last_are_known_to(rng):
+    """Errors that stay for some frames look like an area: A₀ is only known as well as they allow."""
+    lasting, width = 15.0, 1.5 * UNIT
+    keep = np.exp(-np.diff(T, prepend=-np.inf) / lasting)
+    told, untold = [], []
+    for _ in range(150):
+        error = np.zeros(len(T))
+        for k, one in enumerate(rng.standard_normal(len(T))):
+            error[k] = keep[k] * error[k - 1] + np.sqrt(1 - keep[k] ** 2) * one
+        area = yule(rng) + width * error
+        for fits, time in ((told, lasting), (untold, 0.0)):
+            fit = fit_growth(T, area, unit_area=UNIT, area_err=width, offset=False, error_time=time)
+            fits.append([e.low <= v <= e.high for e, v in ((fit.a0, 14 * UNIT), (fit.rho, RHO))])
+    for covered in np.sum(told, axis=0):
+        assert stats.binom.cdf(covered, 150, 0.95) > 1e-3
+    assert np.mean(untold, axis=0)[0] < 0.85
+
+
+@pytest.mark.slow
 def test_the_speed_at_the_end_knows_the_course_that_chance_took(rng):
     fits = []
     for _ in range(100):
@@ -140,6 +159,8 @@ def test_straight_line_is_told(rng):
 
 
 def test_bad_input():
+    with pytest.raises(InputError, match="error_time"):
+        fit_growth(T, 1 + T, error_time=-1.0)
     with pytest.raises(InputError, match="5 usable"):
         fit_growth([0, 1, 2], [1, 2, 3])
     with pytest.raises(InputError, match="increase"):

@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 from atomreel.core.files import write_table
-from atomreel.pipeline.holes import hole_kinetics, hole_notes
+from atomreel.kinetics.intervals import series_mean
+from atomreel.pipeline.holes import hole_kinetics, hole_notes, persistence
 
 FRAMES, INTERVAL, RHO, SITE = 40, 5.0, 0.015, 4e-4
 
@@ -92,3 +93,17 @@ def test_a_warning_where_the_measures_disagree_and_none_where_they_do_not(
     assert len(apart) == 1 and f"of {FRAMES} frames" in apart[0] and "-0.39 % of the field" in apart[0]
     empty = phases(rng).assign(hole_disagreement=0.0, hole_disagreement_err=0.0)
     assert hole_notes(folder(tmp_path, empty).path) == []
+
+
+@pytest.mark.parametrize("lasting", [0.0, 5.0, 20.0])
+def test_how_long_vacancies_last_is_read_off_their_number(lasting: float, rng: np.random.Generator) -> None:
+    """Births at a steady rate, each gone after an exponential time, seen every 2.5 s."""
+    n, interval = 4000, 2.5
+    start = rng.uniform(-100, n * interval, 3 * n)
+    seen = np.zeros(n)
+    for first, last in zip(start, start + rng.exponential(lasting or 1e-9, 3 * n), strict=True):
+        a, b = (int(np.ceil(edge / interval)) for edge in (first, last))
+        seen[max(a, 0) : max(b, 0)] += 1
+    seen += rng.poisson(3, n) * (lasting == 0)
+    found = persistence(series_mean(seen), n, interval)
+    assert found == pytest.approx(lasting, rel=0.35, abs=0.9)

@@ -11,7 +11,7 @@ the two apart.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -110,6 +110,7 @@ def fit_growth(
     *,
     area_err: npt.ArrayLike | None = None,
     scale_err: bool = False,
+    error_time: float = 0.0,
     unit_area: float | None = None,
     offset: bool = True,
     level: float = 0.95,
@@ -120,7 +121,8 @@ def fit_growth(
 
     t: (T,) increasing [s]; area: (T,), fraction or any unit; rows with NaN are left out (times may pause).
     area_err: (T,) or one number, 1σ measuring error; estimated from the data when None. scale_err: area_err is
-    right but for a common factor, which is estimated. unit_area: area of one piece
+    right but for a common factor, which is estimated. error_time: how long an error lasts [s], its correlation
+    being exp(−Δ/error_time); 0: every frame errs anew. unit_area: area of one piece
     in the unit of `area` (an atom's site, say) → branching noise beside the measuring error; None → independent errors
     only, which is right only where growth itself is no chance process. offset: False where nothing but what grows was measured: C is 0,
     which tells ρ far better. Intervals are posterior quantiles with a flat
@@ -130,13 +132,16 @@ def fit_growth(
     seconds, values, errors = _checked(t, area, area_err)
     if unit_area is not None and not unit_area > 0:
         raise InputError(f"unit_area {unit_area}: expected the area of one growing piece, above 0")
+    if not (np.isfinite(error_time) and error_time >= 0):
+        raise InputError(f"error_time {error_time}: expected a time, or 0 for errors of each frame alone")
     span, size = seconds[-1] - seconds[0], float(np.ptp(values)) or 1.0
     time, y = (seconds - seconds[0]) / span, values / size
     weights = np.ones_like(y) if errors is None else errors / size
     noise = _noise_grid(y, known=errors is not None, scaled=scale_err)
     unit = (unit_area or 0.0) / size
-    scanned = _scan(time, y, weights, noise=noise, unit=unit, offset=offset)
-    line = _filter(time, y, np.zeros(len(noise)), sigma=noise[:, None] * weights, chance=scanned.chance)
+    data = _Data(time, y, weights, _kept(time, error_time / span), offset)
+    scanned = _scan(data, noise=noise, unit=unit)
+    line = _filter(replace(data, offset=True), np.zeros(len(noise)), noise, chance=scanned.chance)
     gain = 2 * float(scanned.fit.log_profile.max() - line.log_profile.max())
     posterior, best = scanned.posterior(span, size)
     kind = "branching" if unit else "independent"
@@ -170,6 +175,17 @@ def _factors(
 ) -> Floats:
     """(G, 3) factors of a linear combination of what `Posterior` holds."""
     return np.stack([np.broadcast_to(part, rho.shape) for part in (level, speed, added)], axis=1)
+
+
+@dataclass(frozen=True, eq=False)
+class _Data:
+    """time: (T,) in spans. y: (T,) in ranges. weights: (T,) errors but for the factor. keep: (T,) of the error before. offset: C is free."""
+
+    time: Floats
+    y: Floats
+    weights: Floats
+    keep: Floats
+    offset: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -219,94 +235,73 @@ class _Scan:
         return np.asarray(np.maximum(np.abs(speed + self.rho[best] * (smooth - level)), 0.1 * abs(speed)))
 
 
-def _scan(time: Floats, y: Floats, weights: Floats, *, noise: Floats, unit: float, offset: bool) -> _Scan:
+def _scan(data: _Data, *, noise: Floats, unit: float) -> _Scan:
     """First the whole range of ρ and few noises, then what is likely in finer steps."""
     rho, few = np.linspace(-_FASTEST, _FASTEST, 160), noise[::3]
-    speed = np.ones_like(y)
+    speed = np.ones_like(data.y)
     for _ in range(_ROUNDS if unit else 1):
-        found = _tried(time, y, weights, rho=rho, noise=few, chance=unit * speed, offset=offset)
-        speed = found.course(y)
+        found = _tried(data, rho, few, chance=unit * speed)
+        speed = found.course(data.y)
     for count, some in ((81, few), (161, noise)):
-        rho = found.likely(count)
-        found = _tried(time, y, weights, rho=rho, noise=some, chance=unit * speed, offset=offset)
-        if count == 81 and unit:
-            speed = found.course(y)
+        found = _tried(data, found.likely(count), some, chance=unit * speed)
+        speed = found.course(data.y)
     return found
 
 
-def _tried(
-    time: Floats, y: Floats, weights: Floats, *, rho: Floats, noise: Floats, chance: Floats, offset: bool
-) -> _Scan:
+def _tried(data: _Data, rho: Floats, noise: Floats, *, chance: Floats) -> _Scan:
     rho = np.where(np.abs(rho) < 1e-9, 1e-9, rho)
     rates, errors = (g.ravel() for g in np.meshgrid(rho, noise, indexing="ij"))
-    fit = _filter(time, y, rates, sigma=errors[:, None] * weights, chance=chance, offset=offset)
+    fit = _filter(data, rates, errors, chance=chance)
     weight = np.exp(fit.log_profile - fit.log_profile.max())
     return _Scan(rates, errors, weight / errors if len(noise) > 1 else weight, chance, fit)
 
 
-def _filter(
-    time: Floats, y: Floats, rho: Floats, *, sigma: Floats, chance: Floats, offset: bool = True
-) -> _Fit:
-    """Kalman filter over the state (L, v, g): y = L + g + error, dg/dt = v + ρ·g + scatter, from g = 0.
+def _filter(data: _Data, rho: Floats, noise: Floats, *, chance: Floats) -> _Fit:
+    """Kalman filter over the state (L, v, g, u): y = L + g + σu, dg/dt = v + ρ·g + scatter from g = 0, u the error.
 
-    So A₀ = v/ρ and C = L − v/ρ, and nothing is singular where ρ → 0, which is growth at a steady speed v.
-    chance: (T,) variance that the scatter gains per time. offset: whether C is free; without it v = ρ·L.
+    So A₀ = v/ρ and C = L − v/ρ, and nothing is singular where ρ → 0, which is growth at a steady speed v. Without an offset v = ρ·L.
+    rho, noise: (G,). chance: (T,) variance that the scatter gains per time.
     """
-    zero = np.zeros(len(rho))
-    mean = [zero, zero, zero]
     wide = _DIFFUSE * np.exp(-np.maximum(rho, 0))  # so that what grows is as vague at its largest as C is
-    if offset:
-        cov = [_DIFFUSE**2 + zero, zero, zero, wide**2, zero, zero]  # LL, Lv, Lg, vv, vg, gg
+    cov = np.zeros((4, 4, len(rho)))
+    cov[3, 3] = 1.0
+    if data.offset:
+        cov[0, 0], cov[1, 1] = _DIFFUSE**2, wide**2
     else:
-        cov = [wide**2, rho * wide**2, zero, (rho * wide) ** 2, zero, zero]
-    log_like = zero
-    previous = time[0]
-    for k, (now, value) in enumerate(zip(time, y, strict=True)):
-        growth, rise = np.exp(rho * (now - previous)), _rise(rho, now - previous)
-        scatter = chance[max(k - 1, 0)] * growth * rise
-        ll, lv, lg, vv, vg, gg = cov
-        mean[2] = growth * mean[2] + rise * mean[1]
-        gg = growth**2 * gg + 2 * growth * rise * vg + rise**2 * vv + scatter
-        cov = [ll, lv, growth * lg + rise * lv, vv, growth * vg + rise * vv, gg]
+        cov[0, 0], cov[0, 1], cov[1, 0], cov[1, 1] = wide**2, rho * wide**2, rho * wide**2, (rho * wide) ** 2
+    mean, log_like = np.zeros((4, len(rho))), np.zeros(len(rho))
+    previous = data.time[0]
+    for k, (now, value) in enumerate(zip(data.time, data.y, strict=True)):
+        growth, rise, keep = np.exp(rho * (now - previous)), _rise(rho, now - previous), data.keep[k]
+        mean[2], mean[3] = growth * mean[2] + rise * mean[1], keep * mean[3]
+        cov[2], cov[3] = growth * cov[2] + rise * cov[1], keep * cov[3]
+        cov[:, 2], cov[:, 3] = growth * cov[:, 2] + rise * cov[:, 1], keep * cov[:, 3]
+        cov[2, 2] += chance[max(k - 1, 0)] * growth * rise
+        cov[3, 3] += 1 - keep**2
         previous = now
-        mean, cov, gain = _observe(mean, cov, value, sigma[:, k] ** 2)
-        log_like = log_like + gain
-    ll, lv, lg, vv, vg, gg = cov
+        error = noise * data.weights[k]
+        shared = cov[0] + cov[2] + error * cov[3]
+        variance = np.maximum(shared[0] + shared[2] + error * shared[3], 1e-300)
+        surprise = value - mean[0] - mean[2] - error * mean[3]
+        gain = shared / variance
+        mean += gain * surprise
+        # (1 − gain·see)·covariance times its transpose: a small error would leave the plain form without a positive variance.
+        cov -= gain[:, None] * shared
+        left = cov[:, 0] + cov[:, 2] + error * cov[:, 3]
+        cov -= left[:, None] * gain
+        log_like -= 0.5 * (np.log(variance) + surprise**2 / variance)
     # Integrated likelihood × |information|^½ of (L, v) = profile likelihood: volume must not decide about ρ.
-    volume = np.maximum(ll * vv - lv**2, 1e-300) if offset else np.maximum(ll, 1e-300)
-    before = np.log(_DIFFUSE * wide) if offset else np.log(wide)
-    profile = log_like - 0.5 * np.log(volume) + before
-    joint = np.stack([ll, lv, lg, lv, vv, vg, lg, vg, gg], axis=1).reshape(-1, 3, 3)
-    return _Fit(np.where(np.isfinite(profile), profile, -np.inf), np.stack(mean, axis=1), joint)
+    volume = cov[0, 0] * cov[1, 1] - cov[0, 1] ** 2 if data.offset else cov[0, 0]
+    before = np.log(_DIFFUSE * wide) if data.offset else np.log(wide)
+    profile = log_like - 0.5 * np.log(np.maximum(volume, 1e-300)) + before
+    joint = np.moveaxis(cov[:3, :3], 2, 0)
+    return _Fit(np.where(np.isfinite(profile), profile, -np.inf), mean[:3].T.copy(), joint.copy())
 
 
-def _observe(
-    mean: list[Floats], cov: list[Floats], value: float, noise: Floats
-) -> tuple[list[Floats], list[Floats], Floats]:
-    """State and covariance after seeing `value` = L + g with variance `noise`, and the logarithm of its likelihood.
-
-    Joseph's form, written out: thousands of steps with a small error leave the plain one without a positive variance.
-    """
-    ll, lv, lg, vv, vg, gg = cov
-    seen = (ll + lg, lv + vg, lg + gg)
-    variance = np.maximum(seen[0] + seen[2], 0) + noise
-    surprise = value - mean[0] - mean[2]
-    kl, kv, kg = (part / variance for part in seen)
-    # (1 − gain·see)·covariance, row by row …
-    row_l = (1 - kl) * ll - kl * lg, (1 - kl) * lv - kl * vg, (1 - kl) * lg - kl * gg
-    row_v = lv - kv * seen[0], vv - kv * seen[1], vg - kv * seen[2]
-    row_g = (1 - kg) * lg - kg * ll, (1 - kg) * gg - kg * lg
-    # … times its transpose, and the noise of the observation.
-    after = [
-        row_l[0] * (1 - kl) - row_l[2] * kl + noise * kl**2,
-        row_l[1] - (row_l[0] + row_l[2]) * kv + noise * kl * kv,
-        row_l[2] * (1 - kg) - row_l[0] * kg + noise * kl * kg,
-        row_v[1] - (row_v[0] + row_v[2]) * kv + noise * kv**2,
-        row_v[2] * (1 - kg) - row_v[0] * kg + noise * kv * kg,
-        row_g[1] * (1 - kg) - row_g[0] * kg + noise * kg**2,
-    ]
-    moved = [part + k * surprise for part, k in zip(mean, (kl, kv, kg), strict=True)]
-    return moved, after, -0.5 * (np.log(variance) + surprise**2 / variance)
+def _kept(time: Floats, error_time: float) -> Floats:
+    """(T,) share of the error before that is still there."""
+    step = np.diff(time, prepend=time[0])
+    return np.exp(-step / error_time) * (step > 0) if error_time > 0 else np.zeros(len(time))
 
 
 def _rise(rho: Floats, t: Floats | float) -> Floats:

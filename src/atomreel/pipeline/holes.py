@@ -44,7 +44,8 @@ def hole_kinetics(plan: Plan, folder: RunFolder) -> dict[str, Estimate]:
     known = plan.movie.times is not None
     clock = np.arange(len(phases), dtype=float) if plan.movie.times is None else plan.movie.times
     error = np.maximum(phases.hole_fraction_err, SURE_OF * unit)
-    fit = fit_holes(clock, counted, error, unit=unit, time_unit="s" if known else "frame")
+    lasting = persistence(rates["vacancy_share"], len(vacancies), float(np.median(np.diff(clock))))
+    fit = fit_holes(clock, counted, error, unit=unit, error_time=lasting, time_unit="s" if known else "frame")
     start = float(clock[counted.notna()][0])
     low, high = fit.band(clock, start=start)
     curves = {"hole_fit": fit.curve(clock, start=start), "hole_fit_low": low, "hole_fit_high": high}
@@ -52,10 +53,25 @@ def hole_kinetics(plan: Plan, folder: RunFolder) -> dict[str, Estimate]:
     return rates | _rates(fit, plan, interval=float(np.median(np.diff(clock))))
 
 
+def persistence(mean: Estimate, frames: int, interval: float) -> float:
+    """Time for which vacancies last, from what the mean of their number over `frames` frames is worth, if their correlation
+    is exp(−Δ/time) [as interval]: frames/worth = (1 + k)/(1 − k) with that of one interval, k."""
+    ratio = frames / mean.count
+    return -interval / float(np.log((ratio - 1) / (ratio + 1))) if ratio > 1 else 0.0
+
+
 def fit_holes(
-    clock: npt.ArrayLike, counted: npt.ArrayLike, error: npt.ArrayLike, *, unit: float, time_unit: str = "s"
+    clock: npt.ArrayLike,
+    counted: npt.ArrayLike,
+    error: npt.ArrayLike,
+    *,
+    unit: float,
+    error_time: float = 0.0,
+    time_unit: str = "s",
 ) -> Growth:
     """Growth of what was counted as holes, (T,) with errors right but for a factor, in pieces of `unit`.
+
+    error_time: how long an error lasts, which is mostly a vacancy that touches a rim and so stays there for a while.
 
     Without C unless it is above 0 and the likelihood ratio asks for it at the 5 % level: left free, C takes what early chance did to A₀ and draws ρ
     down by some per cent."""
@@ -65,6 +81,7 @@ def fit_holes(
             counted,
             area_err=error,
             scale_err=True,
+            error_time=error_time,
             unit_area=unit,
             offset=offset,
             time_unit=time_unit,
