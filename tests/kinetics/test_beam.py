@@ -2,12 +2,14 @@ import pytest
 
 from atomreel.core.errors import InputError, UnknownNameError
 from atomreel.kinetics.beam import (
+    cross_section,
     describe_knock_on,
     knock_on,
     knock_on_table,
     knock_on_threshold,
     parse_displacement,
 )
+from atomreel.kinetics.intervals import Estimate, rate
 
 
 def test_known_values():
@@ -52,3 +54,17 @@ def test_words_of_the_command(call):
     for bad in ("S", "S=x"):
         with pytest.raises(InputError, match="ELEMENT=eV"):
             parse_displacement([bad])
+
+
+def test_cross_section_is_events_per_electrons_through_an_area():
+    """37 events in 200 s at 5·10⁴ e⁻/Å² per s: 10⁷ e⁻/Å² in all, so 3.7·10⁻⁶ Å² = 370 barn; the interval scales with it."""
+    seen = rate(37, 200.0)
+    found = cross_section(seen, 5e4)
+    assert found.value == pytest.approx(370) and found.unit == "barn" and found.count == 37
+    assert found.low / found.value == pytest.approx(seen.low / seen.value)
+    per_frame = cross_section(Estimate(0.01, 0.0, float("inf"), "1/frame", 1, ""), 1e3)  # 1e-5 Å²
+    assert per_frame.value == pytest.approx(1000) and per_frame.high == float("inf")
+    with pytest.raises(InputError, match="Å²/s"):
+        cross_section(Estimate(1.0, 0.5, 2.0, "Å²/s", 1, ""), 1e4)
+    with pytest.raises(InputError, match="dose rate"):
+        cross_section(seen, 0.0)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from atomreel.core.errors import InputError, UnknownNameError
+from atomreel.kinetics.intervals import Estimate, scaled
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -15,6 +16,20 @@ if TYPE_CHECKING:
 _REST_keV = 510.99895  # rest energy of the electron
 VOLTAGES = (60.0, 80.0, 100.0, 200.0, 300.0)  # kV, usual ones
 _UNIT_keV = 931494.10  # rest energy of one atomic mass unit
+_BARN = 1e8  # per Å²
+
+
+def cross_section(rate: Estimate, dose_rate: float) -> Estimate:
+    """σ = rate / dose rate [barn] of what happens to one atom (or site) at `rate` [1/s] under `dose_rate` [e⁻/Å² per s].
+
+    Both may be per frame instead. 1 barn = 10⁻⁸ Å². It is the beam's cross-section as far as the beam alone makes it happen: heat adds to it.
+    Raises InputError for a rate that is not per time, or a dose rate not above 0.
+    """
+    if rate.unit not in ("1/s", "1/frame"):
+        raise InputError(f"a cross-section needs a rate per atom in 1/s or 1/frame, got {rate.unit}")
+    if not (np.isfinite(dose_rate) and dose_rate > 0):
+        raise InputError(f"dose rate {dose_rate} e/Å² per s: expected more than 0")
+    return scaled(rate, _BARN / dose_rate, "barn")
 
 
 def knock_on(energy_kV: float, element: str) -> float:
