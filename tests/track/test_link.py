@@ -1,6 +1,9 @@
+import time
+
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.optimize import linear_sum_assignment
 
 from atomreel.core.errors import InputError
 from atomreel.track.link import link
@@ -116,3 +119,68 @@ def test_a_walker_is_not_lost_to_a_nearer_point_of_another_sort():
     tracks = link(table, max_step=35.0, memory=0)
     walker = tracks[(tracks.score == 1.0)]
     assert walker.track.nunique() == 1
+
+
+def dense(table, *, max_step, memory):
+    """The same two assignments by the plainest code: every pair of points in one matrix, frame by frame."""
+    where, frame = table[["y", "x"]].to_numpy(), table["frame"].to_numpy()
+    doubt = 1 - table["score"].to_numpy()
+    kind = table["kind"].to_numpy()
+    family = np.array([name.split("_")[0] for name in kind])
+    previous = np.full(len(table), -1)
+
+    def join(old, new, alone):
+        gap = frame[new][None] - frame[old][:, None]
+        reach = max_step * np.sqrt(np.maximum(gap, 1))
+        away = np.linalg.norm(where[old][:, None] - where[new][None], axis=2)
+        change = np.where(family[old][:, None] != family[new][None], 0.8, 0.2)
+        change = np.where(kind[old][:, None] != kind[new][None], change, 0)
+        cost = (away / reach) ** 2 + change + doubt[old][:, None] + doubt[new][None] + 0.05 * (gap - 1)
+        allowed = (away <= reach) & (gap >= 1) & (gap <= memory + 1)
+        rows, columns = linear_sum_assignment(np.where(allowed, cost - alone, 0))
+        good = allowed[rows, columns]
+        previous[new[columns[good]]] = old[rows[good]]
+
+    for k in range(1, frame.max() + 1):
+        join(np.flatnonzero(frame == k - 1), np.flatnonzero(frame == k), 3.8)
+    ends = np.setdiff1d(np.arange(len(table)), previous)
+    join(ends, np.flatnonzero(previous < 0), 3.8 + 0.05 * memory)
+    track, count = np.zeros(len(table), dtype=int), 0
+    for row, before in enumerate(previous):
+        track[row], count = (track[before], count) if before >= 0 else (count, count + 1)
+    return track
+
+
+@pytest.mark.parametrize("side", [25.0, 60.0])
+def test_as_good_as_all_pairs_in_one_matrix(rng, side):
+    """Each frame pair is solved piece by piece; the answer is that of the whole."""
+    table = walkers(rng, count=150, frames=12, step=0.7, side=side)
+    kinds = np.array(["V_S", "V_W", "Mo_W"])[table["name"] % 3]
+    table = table.assign(kind=kinds, score=rng.uniform(0.5, 1, len(table)))
+    tracks = link(table, max_step=2.5, memory=2)
+    assert tracks["track"].tolist() == dense(table, max_step=2.5, memory=2).tolist()
+
+
+def test_rows_sorted_already_are_not_changed(rng):
+    table = walkers(rng, count=30, frames=5)
+    before = table.copy()
+    tracks = link(table, max_step=2.5)
+    tracks.loc[0, "y"] = -1.0
+    pd.testing.assert_frame_equal(table, before)
+
+
+def test_kinds_unnamed_compare_as_one_kind():
+    table = points((0, 0, 0), (1, 0, 0.1), (2, 0, 0.2)).assign(kind=[None, None, "V_S"])
+    assert link(table, max_step=1)["track"].tolist() == [0, 0, 0]
+
+
+@pytest.mark.slow
+def test_time_and_memory_grow_with_the_number_of_points(rng):
+    """A long movie costs per point what a short one does, within a factor for a busy machine."""
+    seconds = []
+    for frames in (10, 80):
+        table = walkers(rng, count=3000, frames=frames, side=500.0)
+        start = time.process_time()
+        link(table, max_step=2.5)
+        seconds.append((time.process_time() - start) / len(table))
+    assert seconds[1] < 3 * seconds[0]

@@ -2,42 +2,66 @@
 
 The two steps are those of Jaqaman et al., Nature Methods 5, 695 (2008): every pair within reach competes at once,
 births and ends have a price, and ends are joined with later starts in a second assignment over the whole movie.
-So no two tracks claim one point, and tracks may begin and end in any frame.
+So no two tracks claim one point, and tracks may begin and end in any frame. Time and memory grow with the number of points.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.optimize import linear_sum_assignment
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components, min_weight_full_bipartite_matching
 from scipy.spatial import cKDTree
 
 from atomreel.core.errors import InputError
 from atomreel.core.tables import check_table
+from atomreel.track.assign import assign
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
-_DENSE = 250_000  # entries: above this a component is solved as a sparse problem
-
-
+Rows = npt.NDArray[np.integer[Any]]
 WORST = 3.0  # cost of the worst link of one kind: a full step between two points of score 0
+_MISSED = 0.05  # cost of each frame missed: between equals, the shorter gap wins
 
 
 @dataclass(frozen=True)
 class _Points:
-    """All points in time order: frame, time in frames, position without drift, kind code, family code, 1 − score."""
+    """Points in order of frame. Per frame: its number, time in frames, first row (and the end), drift (F, 2).
+    Per row: y, x, kind code, score; family: of each kind code."""
 
-    frame: Ints
+    frames: Ints
     time: Floats
-    where: Floats
-    kind: Ints
+    cuts: Ints
+    shift: Floats
+    y: Floats
+    x: Floats
+    kind: npt.NDArray[np.int32]
     family: Ints
-    doubt: Floats
+    score: Floats
+
+    def rows(self, k: int) -> Ints:
+        return np.arange(self.cuts[k], self.cuts[k + 1])
+
+    def where(self, rows: Ints, k: int) -> Floats:
+        """(n, 2) positions without drift of rows of the k-th frame."""
+        return np.stack([self.y[rows], self.x[rows]], axis=1) - self.shift[k]
+
+    def reach(self, k: int, later: int, max_step: float) -> float:
+        return max_step * float(np.sqrt(max(1.0, self.time[later] - self.time[k])))
+
+    def price(self, i: Ints, j: Ints, kind_cost: float) -> Floats:
+        """Cost of joining rows i and j besides the way between them: change of kind, and doubt of either."""
+        change = np.where(
+            self.family[self.kind[i]] != self.family[self.kind[j]], 1.0, 0.25 * (self.kind[i] != self.kind[j])
+        )
+        return kind_cost * change + self._doubt(i) + self._doubt(j)
+
+    def _doubt(self, rows: Ints) -> Floats:
+        return np.asarray(1 - np.clip(np.nan_to_num(self.score[rows], nan=1.0), 0, 1))
 
 
 def link(
@@ -67,194 +91,129 @@ def link(
         raise InputError(f"max_step is {max_step}: expected a length in pixels above 0")
     if memory < 0 or kind_cost < 0:
         raise InputError(f"memory {memory} and kind_cost {kind_cost} must not be negative")
-    rows = _with_defaults(table).sort_values("frame", kind="stable", ignore_index=True)
+    rows = _with_defaults(table)
     points = _points(rows, drift, times)
-    before, after, odds = _consecutive(points, max_step, kind_cost)
-    if memory:
-        gap = _close_gaps(points, before, after, reach=(max_step, memory), kind_cost=kind_cost)
-        before, after, odds = (np.concatenate(pair) for pair in zip((before, after, odds), gap, strict=True))
+    previous: Rows = np.full(len(rows), -1, dtype=np.int32 if len(rows) < 2**31 else np.int64)
     confidence = np.full(len(rows), np.nan)
-    confidence[after] = odds
-    return rows.assign(track=_numbers(len(rows), before, after), link=confidence)
+    for before, after, odds in _consecutive(points, max_step, kind_cost):
+        previous[after], confidence[after] = before, odds
+    if memory and len(rows):
+        before, after, odds = _close_gaps(points, previous, reach=(max_step, memory), kind_cost=kind_cost)
+        previous[after], confidence[after] = before, odds
+    return rows.assign(track=_numbers(previous, points.cuts), link=confidence)
 
 
 def _with_defaults(table: pd.DataFrame) -> pd.DataFrame:
+    """`table` sorted by frame, with the columns that a table of tracks has besides the track."""
     missing = [name for name in ("frame", "y", "x") if name not in table]
     if missing:
         raise InputError(f"linking needs the columns frame, y, x; {', '.join(missing)} missing")
     kinds = table["species"] if "species" in table else pd.Series("atom", index=table.index)
     defaults = {"kind": kinds, "score": 1.0, "y_err": np.nan, "x_err": np.nan}
     full = table.assign(**{name: value for name, value in defaults.items() if name not in table})
-    if not np.isfinite(full[["y", "x"]].to_numpy(float)).all():
+    full = check_table(full.assign(track=0), "tracks").drop(columns="track")
+    if not all(np.isfinite(full[name].to_numpy()).all() for name in "yx"):
         raise InputError("linking: some positions are NaN or infinite; drop those rows first")
-    return check_table(full.assign(track=0), "tracks").drop(columns="track")
+    if full["frame"].is_monotonic_increasing:
+        return full.reset_index(drop=True)
+    return full.sort_values("frame", kind="stable", ignore_index=True)
 
 
 def _points(rows: pd.DataFrame, drift: pd.DataFrame | None, times: npt.ArrayLike | None) -> _Points:
     frame = rows["frame"].to_numpy(np.int64)
-    where = rows[["y", "x"]].to_numpy(float)
-    if len(frame) and drift is not None:
-        shifts = drift.set_index("frame")[["dy", "dx"]].reindex(np.unique(frame))
-        if shifts.isna().any(axis=None):
+    cuts = np.concatenate([[0], np.flatnonzero(frame[1:] != frame[:-1]) + 1, [len(frame)]])
+    frames = frame[cuts[:-1]] if len(frame) else frame
+    cuts = cuts if len(frame) else cuts[:1]
+    shift = np.zeros((len(frames), 2))
+    if len(frames) and drift is not None:
+        shift = drift.set_index("frame")[["dy", "dx"]].reindex(frames).to_numpy(float)
+        if np.isnan(shift).any():
             raise InputError("drift table: some frames that hold points are not in it")
-        where = where - shifts.loc[frame].to_numpy(float)
-    time = frame.astype(float)
+    time = frames.astype(float)
     if times is not None:
         seconds = np.asarray(times, dtype=float)
-        if len(frame) and (frame.min() < 0 or frame.max() >= len(seconds)):
-            raise InputError(f"times has {len(seconds)} entries, the table's frames go up to {frame.max()}")
+        if len(frames) and (frames[0] < 0 or frames[-1] >= len(seconds)):
+            raise InputError(f"times has {len(seconds)} entries, the table's frames go up to {frames[-1]}")
         if np.any(np.diff(seconds) <= 0):
             raise InputError("times must increase from frame to frame")
         # In units of the usual frame: a pause lengthens time, and so the reach.
         usual = float(np.median(np.diff(seconds))) if len(seconds) > 1 else 1.0
-        time = (seconds / usual)[frame]
-    names = rows["kind"].astype(str)
-    kind = pd.factorize(names, sort=True)[0].astype(np.int64)
-    family = pd.factorize(names.str.split("_").str[0], sort=True)[0].astype(np.int64)
-    doubt = 1 - rows["score"].fillna(1.0).clip(0, 1).to_numpy(float)
-    return _Points(frame, time, where, kind, family, doubt)
+        time = (seconds / usual)[frames]
+    kind, names = pd.factorize(rows["kind"])
+    family = pd.factorize(np.array([str(name).split("_")[0] for name in names], dtype=object))[0]
+    y, x, score = (rows[name].to_numpy() for name in ("y", "x", "score"))
+    no_name = np.append(family, -1)  # of kind −1
+    return _Points(frames, time, cuts, shift, y, x, kind.astype(np.int32), no_name, score)
 
 
-def _change(points: _Points, i: Ints, j: Ints) -> Floats:
-    """0 for one kind, 1 for another, a quarter for another of the same family."""
-    other = points.kind[i] != points.kind[j]
-    return np.where(points.family[i] != points.family[j], 1.0, 0.25 * other)
-
-
-def _consecutive(points: _Points, max_step: float, kind_cost: float) -> tuple[Ints, Ints, Floats]:
+def _consecutive(points: _Points, max_step: float, kind_cost: float) -> Iterator[tuple[Ints, Ints, Floats]]:
     """Links between each frame and the next one by number; a frame without points ends its tracks for now."""
-    frames, starts = np.unique(points.frame, return_index=True)
-    stops = np.append(starts[1:], len(points.frame))
-    found: list[tuple[Ints, Ints, Floats]] = []
-    for k in np.nonzero(np.diff(frames) == 1)[0]:
-        old, new = np.arange(starts[k], stops[k]), np.arange(starts[k + 1], stops[k + 1])
-        reach = max_step * np.sqrt(max(1.0, float(points.time[new[0]] - points.time[old[0]])))
-        near = cKDTree(points.where[old]).sparse_distance_matrix(
-            cKDTree(points.where[new]), reach, output_type="coo_matrix"
-        )
-        i, j = near.row.astype(np.int64), near.col.astype(np.int64)
-        cost = (near.data / reach) ** 2 + kind_cost * _change(points, old[i], new[j])
-        cost += points.doubt[old[i]] + points.doubt[new[j]]
-        chosen, odds = _assign(i, j, cost, WORST + kind_cost)
-        found.append((old[i[chosen]], new[j[chosen]], odds))
-    return _joined(found)
+    tree: cKDTree | None = None
+    for k in range(1, len(points.frames)):
+        if points.frames[k] - points.frames[k - 1] != 1:
+            tree = None
+            continue
+        old, new = points.rows(k - 1), points.rows(k)
+        tree = _tree(points.where(old, k - 1)) if tree is None else tree
+        tree, before = _tree(points.where(new, k)), tree
+        reach = points.reach(k - 1, k, max_step)
+        i, j, distance = _near(before, tree, reach)
+        cost = (distance / reach) ** 2 + points.price(old[i], new[j], kind_cost)
+        chosen, odds = assign(i, j, cost, alone=WORST + kind_cost)
+        yield old[i[chosen]], new[j[chosen]], odds
+
+
+def _tree(where: Floats) -> cKDTree:
+    return cKDTree(where, compact_nodes=False, balanced_tree=False)
+
+
+def _near(old: cKDTree, new: cKDTree, reach: float) -> tuple[Ints, Ints, Floats]:
+    """Numbers of points of either frame that are at most `reach` apart, and how far."""
+    near = old.sparse_distance_matrix(new, reach, output_type="ndarray")
+    return near["i"].astype(np.int64), near["j"].astype(np.int64), near["v"]
 
 
 def _close_gaps(
-    points: _Points, before: Ints, after: Ints, *, reach: tuple[float, int], kind_cost: float
+    points: _Points, previous: Rows, *, reach: tuple[float, int], kind_cost: float
 ) -> tuple[Ints, Ints, Floats]:
     """Track ends joined with starts up to `memory` + 1 frames later."""
     max_step, memory = reach
-    last = np.ones(len(points.frame), dtype=bool)
-    first = last.copy()
-    last[before], first[after] = False, False
-    ends, starts = np.nonzero(last)[0], np.nonzero(first)[0]
-    by_frame = {int(f): starts[points.frame[starts] == f] for f in np.unique(points.frame[starts])}
-    i_all: list[Ints] = []
-    j_all: list[Ints] = []
-    costs: list[Floats] = []
-    for frame in np.unique(points.frame[ends]):
-        old = ends[points.frame[ends] == frame]
-        tree = cKDTree(points.where[old])
+    last = np.ones(len(previous), dtype=bool)
+    last[previous[previous >= 0]] = False
+    ends, starts = (_by_frame(np.flatnonzero(rows), points) for rows in (last, previous < 0))
+    found: list[tuple[Ints, Ints, Floats]] = []
+    later = {int(frame): k for k, frame in enumerate(points.frames)}
+    for k, frame in enumerate(points.frames):
+        tree = _tree(points.where(ends[k], k)) if len(ends[k]) else None
         for gap in range(2, memory + 2):
-            new = by_frame.get(int(frame) + gap)
-            if new is None:
+            other = later.get(int(frame) + gap, -1)
+            if tree is None or other < 0 or not len(starts[other]):
                 continue
-            far = max_step * np.sqrt(max(1.0, float(points.time[new[0]] - points.time[old[0]])))
-            near = tree.sparse_distance_matrix(cKDTree(points.where[new]), far, output_type="coo_matrix")
-            i, j = old[near.row], new[near.col]
-            i_all.append(i.astype(np.int64))
-            j_all.append(j.astype(np.int64))
-            # Each missed frame makes a link less likely: between equals, the shorter gap wins.
-            doubt = points.doubt[i] + points.doubt[j]
-            costs.append(
-                (near.data / far) ** 2 + kind_cost * _change(points, i, j) + doubt + 0.05 * (gap - 1)
-            )
-    if not i_all:
-        return _joined([])
-    i, j, cost = np.concatenate(i_all), np.concatenate(j_all), np.concatenate(costs)
-    chosen, odds = _assign(i, j, cost, WORST + kind_cost + 0.05 * memory)
-    return i[chosen], j[chosen], odds
-
-
-def _assign(i: Ints, j: Ints, cost: Floats, alone: float) -> tuple[Ints, Floats]:
-    """Cheapest one-to-one choice among candidate pairs when staying alone costs `alone` per possible pair.
-
-    Returns the chosen pairs' numbers, in order, and each one's probability against its rivals.
-    """
-    if not len(i):
-        return np.zeros(0, dtype=np.int64), np.zeros(0)
-    rows, i = np.unique(i, return_inverse=True)
-    columns, j = np.unique(j, return_inverse=True)
-    free = (np.bincount(i)[i] == 1) & (np.bincount(j)[j] == 1)
-    chosen = [np.nonzero(free & (cost <= alone))[0]]
-    busy = np.nonzero(~free)[0]
-    if len(busy):
-        graph = coo_array(
-            (np.ones(len(busy)), (i[busy], j[busy] + len(rows))), shape=(len(rows) + len(columns),) * 2
-        )
-        label = connected_components(graph, directed=False)[1][i[busy]]
-        order = np.argsort(label, kind="stable")
-        cuts = np.nonzero(np.diff(label[order]))[0] + 1
-        for part in np.split(busy[order], cuts):
-            chosen.append(part[_solve(i[part], j[part], cost[part] - alone)])
-    pairs = np.sort(np.concatenate(chosen)).astype(np.int64)
-    return pairs, _odds(i, j, cost, pairs, alone)
-
-
-def _solve(i: Ints, j: Ints, gain: Floats) -> Ints:
-    """Which of one component's pairs to take: the set, one-to-one, with the lowest sum of `gain` (≤ 0)."""
-    rows, i = np.unique(i, return_inverse=True)
-    columns, j = np.unique(j, return_inverse=True)
-    number = {pair: k for k, pair in enumerate(zip(i.tolist(), j.tolist(), strict=True))}
-    if len(rows) * len(columns) <= _DENSE:
-        matrix = np.zeros((len(rows), len(columns)))
-        matrix[i, j] = np.minimum(gain, 0)
-        matched = zip(*(a.tolist() for a in linear_sum_assignment(matrix)), strict=True)
-    else:  # each row may also take a column of its own, which stands for staying alone
-        own = np.arange(len(rows))
-        values = np.concatenate([np.minimum(gain, 0), np.zeros(len(rows))]) + gain.min() - 1
-        graph = coo_array(
-            (values, (np.concatenate([i, own]), np.concatenate([j, len(columns) + own]))),
-            shape=(len(rows), len(columns) + len(rows)),
-        ).tocsr()
-        matched = zip(*(a.tolist() for a in min_weight_full_bipartite_matching(graph)), strict=True)
-    taken = [number[pair] for pair in matched if pair in number]
-    return np.array(sorted(k for k in taken if gain[k] <= 0), dtype=np.int64)
-
-
-def _odds(i: Ints, j: Ints, cost: Floats, pairs: Ints, alone: float) -> Floats:
-    """Probability of each chosen pair against all pairs that share an end with it, and against no link.
-
-    Steps are taken as Gaussian with the width that the chosen links themselves have.
-    """
-    if not len(pairs):
-        return np.zeros(0)
-    width = np.clip(float(np.median(cost[pairs])) / np.log(2), 0.02, alone)
-    weight = np.exp(-cost / width)
-    rivals = np.bincount(i, weight)[i] + np.bincount(j, weight)[j] - weight + np.exp(-alone / width)
-    return np.asarray((weight / np.maximum(rivals, 1e-300))[pairs])
-
-
-def _joined(found: list[tuple[Ints, Ints, Floats]]) -> tuple[Ints, Ints, Floats]:
+            far = points.reach(k, other, max_step)
+            i, j, distance = _near(tree, _tree(points.where(starts[other], other)), far)
+            i, j = ends[k][i], starts[other][j]
+            cost = (distance / far) ** 2 + points.price(i, j, kind_cost) + _MISSED * (gap - 1)
+            found.append((i, j, cost))
     if not found:
         none = np.zeros(0, dtype=np.int64)
         return none, none, np.zeros(0)
-    before, after, odds = (np.concatenate(part) for part in zip(*found, strict=True))
-    return before, after, odds
+    i, j, cost = (np.concatenate(part) for part in zip(*found, strict=True))
+    row, column = (np.unique(ends_of, return_inverse=True)[1] for ends_of in (i, j))
+    chosen, odds = assign(row, column, cost, alone=WORST + kind_cost + _MISSED * memory)
+    return i[chosen], j[chosen], odds
 
 
-def _numbers(count: int, before: Ints, after: Ints) -> Ints:
+def _by_frame(rows: Ints, points: _Points) -> list[Ints]:
+    return np.split(rows, np.searchsorted(rows, points.cuts[1:-1]))
+
+
+def _numbers(previous: Rows, cuts: Ints) -> Ints:
     """Track of each point, numbered by first appearance."""
-    if not count:
-        return np.zeros(0, dtype=np.int64)
-    previous = np.full(count, -1, dtype=np.int64)
-    previous[after] = before
-    heads = np.nonzero(previous < 0)[0]
-    track = np.full(count, -1, dtype=np.int64)
-    track[heads] = np.arange(len(heads))
-    source = np.where(previous < 0, np.arange(count), previous)
-    while (track < 0).any():  # pointer doubling: log2(length) rounds
-        track = track[source]
-        source = source[source]
+    track = np.zeros(len(previous), dtype=np.int64)
+    count = 0
+    for start, stop in pairwise(cuts):
+        came = previous[start:stop]
+        new = came < 0
+        track[start:stop] = np.where(new, count + np.cumsum(new) - 1, track[came])
+        count += int(new.sum())
     return track
