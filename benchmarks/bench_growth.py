@@ -1,7 +1,7 @@
 """Growing holes with known truth: do the intervals of ρ, A₀ and dA/dt cover, and how wide are they?
 
     python benchmarks/bench_growth.py series [--replicates 400] [--steady 100]
-    python benchmarks/bench_growth.py movies FOLDER [--movies 3]
+    python benchmarks/bench_growth.py movies FOLDER [--movies 8]
     python benchmarks/bench_growth.py yardstick FOLDER --truth TRUTH
 
 series: a triangular lattice in numbers alone. Holes lose edge atoms, each missing atom at rate ρ (or at a steady rate for
@@ -258,8 +258,8 @@ def movie(number: int, folder: Path) -> dict[str, Any]:
     return {
         **frame_errors(found, true, site),
         "rho": [rho[k] for k in ("value", "low", "high")],
-        "rho_covered": rho["low"] <= RHO <= rho["high"],
-        "A0_covered": rates["hole_A0"]["low"] <= true[0] <= rates["hole_A0"]["high"],
+        "rho_covered": bool(rho["low"] <= RHO <= rho["high"]),
+        "A0_covered": bool(rates["hole_A0"]["low"] <= true[0] <= rates["hole_A0"]["high"]),
         "width_over_complete": (rho["high"] - rho["low"]) / (high - low),
         "delta_aic": rates["hole_exponential"]["value"],
     }
@@ -273,7 +273,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, nargs="?")
     parser.add_argument("--replicates", type=int, default=400)
     parser.add_argument("--steady", type=int, default=100)
-    parser.add_argument("--movies", type=int, default=3)
+    parser.add_argument("--movies", type=int, default=8)
     parser.add_argument("--truth", type=Path)
     parser.add_argument("--out", type=Path, default=OUT)
     chosen = parser.parse_args()
