@@ -79,15 +79,17 @@ class WindowNet(nn.Module):
         return self.answer(self.features(windows))
 
 
-def gradient_maps(net: WindowNet, windows: Tensor, chosen: Tensor, *, last: bool = False) -> Tensor:
+def gradient_maps(net: WindowNet, windows: Tensor, chosen: Tensor, *, left: int = 1) -> Tensor:
     """(N, Y, X) → (N, h, w) Grad-CAM of the class `chosen` (N,): ReLU(Σ_k α_k f_k), α_k the mean of ∂logit/∂f_k over the place.
 
-    R. R. Selvaraju et al., ICCV 2017 (arXiv:1610.02391), equations 1 and 2. On the last features (last=True) α_k = w_k^c / (h·w),
-    which is the activation map again; so by default f are the features before the body.
+    R. R. Selvaraju et al., ICCV 2017 (arXiv:1610.02391), equations 1 and 2. left: convolutions that come after the features f. With
+    none α_k = w_k^c / (h·w), which is the activation map again; much earlier f_k speak for unlike things at unlike places, and a
+    mean slope says little.
     """
+    split = len(net.body) - left
     with torch.enable_grad():
-        f = (net.features(windows) if last else net.early(windows)).detach().requires_grad_(True)
-        logits = net.answer(f if last else net.body(f))
+        f = net.body[:split](net.early(windows)).detach().requires_grad_(True)
+        logits = net.answer(net.body[split:](f))
         slope = torch.autograd.grad(logits.gather(1, chosen[:, None]).sum(), f)[0]
     return (slope.mean((2, 3), keepdim=True) * f).sum(1).relu().detach()
 

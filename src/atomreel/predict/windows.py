@@ -93,7 +93,7 @@ def activation_maps(
 
     kinds: the class of all or of each; by default the likeliest one. method: "cam", M_c(y, x) = Σ_k w_k^c f_k(y, x), in units
     of the logit, whose mean over the map is that of the class less its bias (Zhou et al. 2016); or "grad-cam",
-    ReLU(Σ_k α_k f_k) at the features before the body (Selvaraju et al. 2017). The network's maps of a quarter of the
+    ReLU(Σ_k α_k f_k) at the features before the last convolution (Selvaraju et al. 2017). The network's maps of a quarter of the
     sampling are interpolated linearly. Raises InputError, ModelError, UnknownNameError.
     """
     if method not in METHODS:
