@@ -152,6 +152,23 @@ def transition(
     typer.echo(out)
 
 
+@app.command(epilog="Example: atomreel particles movie.tif -o particles")
+def particles(
+    file: File,
+    *,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for tables, counts.csv and the figure.")],
+    recipe: RecipeFile = None,
+    set: Sets = [],  # noqa: B006
+) -> None:
+    """Particles of a movie: counted and measured in every frame, followed without the drift, with merges and splits."""
+    from atomreel.core.recipe import load_recipe
+    from atomreel.pipeline.particles import describe_particles, particles_of_file
+
+    summary = particles_of_file(file, load_recipe(recipe, overrides=set), out=out)
+    screen.print(escape(describe_particles(summary)), highlight=False, soft_wrap=True)
+    typer.echo(out)
+
+
 @app.command(epilog="Example: atomreel surface vacuum.atomreel oxygen.atomreel -o surface")
 def surface(
     runs: Annotated[

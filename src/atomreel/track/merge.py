@@ -58,6 +58,8 @@ def find_merges(
     power: float = 1.0,
     window: int = 3,
     drift: pd.DataFrame | None = None,
+    field: tuple[int, int] | None = None,
+    margin: float = 0.0,
 ) -> pd.DataFrame:
     """Events table of merges and splits in order of frame: one row per track that ends in, or begins out of, another.
 
@@ -65,7 +67,8 @@ def find_merges(
     which both are seen [px]: for touching particles the sum of their radii and a step. size: column whose `power`-th power
     adds up in a merge, such as area (1 for flat discs, 1.5 for solid spheres seen from above) or intensity; without it
     only the distance speaks. window: frames before and after over which positions and sizes are averaged.
-    drift: drift table, taken off first.
+    drift: drift table, taken off first. field: (Y, X) of the frames: what would lie less than `margin` px inside it in the next frame has
+    left the field, which is no merge (nor is what enters it a split).
 
     Columns: track (that ends or begins), partner, frame (the first without the one, or with both), y, x [px, the partner then],
     before, after (kinds), gap (frames between the observations, 1), event (merge or split), confidence (probability), away [px].
@@ -82,7 +85,7 @@ def find_merges(
     movie = _movie(table, size, power, drift)
     parts = []
     for event, turned in (("merge", movie), ("split", _reversed(movie))):
-        pairs = _candidates(turned, reach)
+        pairs = _candidates(turned, reach, _stays(turned, drift, field, margin))
         p = _confidence(turned, pairs, reach, window)
         parts.append(_listed(event, turned, pairs, p))
     events = pd.concat(parts, ignore_index=True).sort_values(
@@ -117,8 +120,26 @@ def _reversed(movie: _Movie) -> _Movie:
     )
 
 
-def _candidates(movie: _Movie, reach: float) -> _Pairs:
-    """Ends with every track within reach that is seen in that frame and the next."""
+def _stays(
+    movie: _Movie, drift: pd.DataFrame | None, field: tuple[int, int] | None, margin: float
+) -> npt.NDArray[np.bool_]:
+    """Whether each row lies in the field, `margin` px inside, in its own frame and in the one that follows."""
+    if field is None:
+        return np.ones(len(movie.track), dtype=bool)
+    way = -1 if len(movie.frame) and movie.frame.max() <= 0 else 1
+    at = movie.where
+    if drift is not None:
+        frames = way * (movie.frame + 1)
+        moves = drift.set_index("frame")[["dy", "dx"]].reindex(frames).to_numpy(float)
+        at = at + np.where(np.isfinite(moves), moves, movie.seen - movie.where)
+    corner = np.array(field) - 1 - margin
+    return np.asarray(
+        ((at >= margin) & (at <= corner) & (movie.seen >= margin) & (movie.seen <= corner)).all(axis=1)
+    )
+
+
+def _candidates(movie: _Movie, reach: float, stays: npt.NDArray[np.bool_]) -> _Pairs:
+    """Ends in the field with every track within reach that is seen in that frame and the next."""
     final = (
         np.append(movie.track[1:] != movie.track[:-1], True) if len(movie.track) else np.zeros(0, dtype=bool)
     )
@@ -127,9 +148,11 @@ def _candidates(movie: _Movie, reach: float) -> _Pairs:
     none = np.zeros(0, dtype=np.int64)
     found: list[tuple[Ints, Ints, Floats]] = [(none, none, np.zeros(0))]
     ends, goes_on = np.flatnonzero(final), np.flatnonzero(on)
+    last = int(movie.frame.max(initial=0))  # which ends everything
+    ends = ends[stays[ends] & (movie.frame[ends] < last)]
     ends, goes_on = (rows[np.argsort(movie.frame[rows], kind="stable")] for rows in (ends, goes_on))
     others, seen, count = 0.5, 0, 0
-    for frame in np.unique(movie.frame[ends])[:-1]:  # the last frame ends everything
+    for frame in np.unique(movie.frame[ends]):
         gone, near = (
             rows[slice(*np.searchsorted(movie.frame[rows], [frame, frame + 1]))] for rows in (ends, goes_on)
         )
