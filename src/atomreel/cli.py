@@ -216,6 +216,10 @@ def reactions(
     material: Annotated[
         str | None, typer.Option(help="Name or TOML file; the Run's own if unset.", show_default=False)
     ] = None,
+    movie: Annotated[
+        Path | None,
+        typer.Option(help="The file of the Run, where it is not beside it.", show_default=False),
+    ] = None,
 ) -> None:
     """Defects judged over the whole movie, site by site: kinds, states, tracks, and the rates between states.
 
@@ -223,9 +227,36 @@ def reactions(
     """
     from atomreel.pipeline.reactions import reactions_of_run
 
-    for name, rate in reactions_of_run(run, out=out, material=material).items():
+    for name, rate in reactions_of_run(run, out=out, material=material, movie=movie).items():
         ends = f"({rate.low:.3g} … {rate.high:.3g})"
         screen.print(escape(f"{name}: {rate.value:.3g} {ends} {rate.unit}"), highlight=False, soft_wrap=True)
+    typer.echo(out)
+
+
+@app.command(epilog="Example: atomreel detect movie.tif -o detected --frame 3")
+def detect(
+    file: File,
+    *,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for defects.parquet, model, figures, film.")
+    ],
+    frame: Annotated[int | None, typer.Option(help="Frame to learn from; the sharpest if unset.")] = None,
+    classifier: Annotated[str | None, typer.Option(help="Model that names what is found: windows.")] = None,
+    recipe: RecipeFile = None,
+    set: Sets = [],  # noqa: B006
+) -> None:
+    """Defects of a movie without a model of it: a detector learns from one frame in minutes and looks at all.
+
+    Labels are what stays of that frame when the lattice's reflections are taken out of its spectrum. Kinds are brighter and dimmer, or a classifier's.
+    """
+    from atomreel.core.recipe import load_recipe
+    from atomreel.pipeline.detect import describe_detected, detect_movie
+    from atomreel.pipeline.source import open_source
+
+    chosen = load_recipe(recipe, overrides=set)
+    found = detect_movie(open_source(file, chosen.input), chosen, out=out, frame=frame, classifier=classifier)
+    for line in describe_detected(found):
+        screen.print(escape(line), highlight=False, soft_wrap=True)
     typer.echo(out)
 
 

@@ -137,6 +137,17 @@ def test_states_flicker_too_and_a_pause_has_its_length():
     assert long == pytest.approx(short)
 
 
+def test_one_change_for_good_is_no_flickering():
+    rng = np.random.default_rng(8)
+    where = 100 + ERROR * rng.standard_normal((40, 2))
+    tracks = pd.DataFrame({"track": 0, "frame": range(40), "y": where[:, 0], "x": where[:, 1]})
+    tracks = tracks.assign(y_err=ERROR, x_err=ERROR, state=(np.arange(40) >= 23).astype(int))
+    row = judged(tracks, by="state").iloc[0]
+    assert row["switches"] == 1 and row["kind"] != "flickering" and row["p_flickering"] < 0.6
+    tracks["state"] = np.isin(np.arange(40) // 6, (1, 3, 5)).astype(int)
+    assert judged(tracks, by="state")["kind"].item() == "flickering"
+
+
 def test_evidence_is_the_normal_density_of_the_steps():
     """Three points of a walk seen without scatter to speak of: sums of ln N(step; 0, q), written out here."""
     where = np.array([[0.0, 0.0], [1.0, -2.0], [0.5, 1.0]])

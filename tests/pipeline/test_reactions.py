@@ -9,10 +9,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import tifffile
 import tomli_w
 
 from atomreel.core.errors import InputError, RunError
-from atomreel.pipeline.reactions import reactions_of_run
+from atomreel.core.files import sha256
+from atomreel.kinetics.intervals import Estimate, rate
+from atomreel.pipeline.reactions import per_dose, reactions_of_run
 
 A = 16.0  # px
 BRIGHT = {"W": 60.0, "Mo": 21.0, "S2": 8.0, "V_S": 4.2}
@@ -48,7 +51,29 @@ def chain(rng: np.random.Generator, times: np.ndarray) -> np.ndarray:
     return np.array(out)
 
 
-def write_run(folder: Path, *, frames: int = 120, seed: int = 0, material: str = "ws2") -> pd.DataFrame:
+def write_movie(folder: Path, atoms: pd.DataFrame, frames: int) -> dict[str, str]:
+    """The picture that the atoms make, beside the Run; what run.toml says of it."""
+    grid, rng, pages = np.mgrid[:200, :200], np.random.default_rng(0), []
+    for t in range(frames):
+        page = np.zeros((200, 200))
+        for y, x, light in atoms.loc[atoms.frame == t, ["y", "x", "intensity"]].to_numpy():
+            a, b = (slice(max(int(v) - 10, 0), int(v) + 11) for v in (y, x))
+            page[a, b] += light * np.exp(-((grid[0][a, b] - y) ** 2 + (grid[1][a, b] - x) ** 2) / 18)
+        pages.append(rng.poisson(page + 2))
+    file = folder.parent / "ws2.tif"
+    tifffile.imwrite(file, np.array(pages, dtype=np.uint16), photometric="minisblack")
+    return {"path": "ws2.tif", "sha256": sha256(file)}
+
+
+def write_run(
+    folder: Path,
+    *,
+    frames: int = 120,
+    seed: int = 0,
+    material: str = "ws2",
+    movie: bool = False,
+    dose: float = 0,
+) -> pd.DataFrame:
     """The tables of a Run, and the truth: frame, y, x, kind, state."""
     rng = np.random.default_rng(seed)
     tungsten, sulphur = layer()
@@ -100,6 +125,8 @@ def write_run(folder: Path, *, frames: int = 120, seed: int = 0, material: str =
         "format": "atomreel-run", "version": 1, "recipe": {"defects": {"material": material} if material else {}},
         "input": {"frames": frames, "shape": [200, 200], "pixel_A": [0.2, 0.2]},
     }  # fmt: skip
+    about["input"] |= write_movie(folder, atoms, frames) if movie else {}
+    about["input"] |= {"dose": dose} if dose else {}
     (folder / "run.toml").write_text(tomli_w.dumps(about), encoding="utf-8")
     return pd.DataFrame(truth, columns=["frame", "y", "x", "kind", "state"])
 
@@ -174,11 +201,40 @@ def test_levels_are_those_of_the_movie(done: tuple[Path, pd.DataFrame]) -> None:
 
 
 def test_the_command_prints_the_rates(tmp_path: Path, call: Callable[..., tuple[int, str, str]]) -> None:
-    write_run(tmp_path / "short.atomreel", frames=25)
+    write_run(tmp_path / "short.atomreel", frames=25, movie=True, dose=5e3)
     code, out, _ = call("reactions", tmp_path / "short.atomreel", "-o", tmp_path / "out")
     assert code == 0 and out.splitlines()[-1] == str(tmp_path / "out")
     assert "release of Mo_W" in out
-    assert {p.name for p in (tmp_path / "out").glob("*.png")} == {"states.png", "rate_matrix.png"}
+    names = {p.name for p in (tmp_path / "out").iterdir()}
+    assert (
+        {p.removesuffix(".png") for p in names if p.endswith(".png")}
+        == {p.removesuffix(".svg") for p in names if p.endswith(".svg")}
+        >= {"states", "rate_matrix", "network", "chapman_kolmogorov", "classes", "class_number", "counts"}
+    )
+    assert names >= {"classes.parquet", "trajectories.csv", "checks.json", "reactions.html"}
+    classes = pd.read_parquet(tmp_path / "out" / "classes.parquet")
+    own = classes[classes["sub_class"].notna()]
+    assert set(own["kind"]) <= {"Mo_W", "Mo_W+V_S"} and (own["sub_class"] == own["state"]).mean() > 0.9
+    assert (
+        classes.groupby("class")["kind"]
+        .agg(lambda k: k.str.startswith("Mo").mean())
+        .round(1)
+        .isin([0, 1])
+        .all()
+    )
+    assert "data:image/png" in (tmp_path / "out" / "reactions.html").read_text(encoding="utf-8")
+
+
+def test_rates_come_per_dose_and_as_cross_sections(tmp_path: Path) -> None:
+    """5000 e/Å² a frame of two seconds: 2500 e/Å² a second, so 1/s is 4·10⁴ barn; without a dose there is none of it."""
+    found = {"release": rate(30, 1000.0), "D": Estimate(0.1, 0.05, 0.2, "Å²/s", 3, "")}
+    more = per_dose(found, dose=5e3, times=2.0 * np.arange(9))
+    assert more["release cross-section"].value == pytest.approx(0.03 * 4e4)
+    assert more["release per dose"].value == pytest.approx(0.03 / 2500)
+    assert more["release per dose"].unit == "1 per e/Å²" and more["D per dose"].unit == "Å² per e/Å²"
+    assert "D cross-section" not in more and per_dose(found, dose=None, times=None) == {}
+    frames = per_dose({"hop": Estimate(0.01, 0, 1, "1/frame", 1, "")}, dose=100.0, times=None)
+    assert frames["hop cross-section"].value == pytest.approx(1e4)
 
 
 def test_what_cannot_be_judged_is_refused(tmp_path: Path) -> None:

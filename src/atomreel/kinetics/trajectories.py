@@ -22,6 +22,7 @@ from atomreel.kinetics.markov import frame_clock
 Floats = npt.NDArray[np.float64]
 KINDS = ("weakly moving", "diffusing", "flickering")
 SHORT = "too short to tell"
+ONCE = 0.1  # share of the steady ones that change once and for good, which is a reaction and no flickering
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,7 @@ def _motion(
     gain = _mean_log(walk) - _mean_log(still)
     share = np.cumsum(np.exp(logsumexp(walk, axis=0) - logsumexp(walk)))
     low, middle, high = np.exp(np.interp([0.025, 0.5, 0.975], share, np.log(move)))
+    low = low if share[0] < 0.025 else 0.0  # nothing speaks against a slower one
     scale = unit**2 / (2 * usual)
     return gain, (float(low * scale), float(middle * scale), float(high * scale))
 
@@ -159,7 +161,7 @@ def motion_evidence(
 def flicker_evidence(on: npt.ArrayLike, clock: npt.ArrayLike, rule: Criteria) -> float:
     """ln of the evidence for switching over that for misreadings alone, given (N,) whether on, at times (N,) in frames.
 
-    Steady: on (or off) throughout, each frame misread independently. Switching: a two-state process in continuous time, its share of time on between
+    Steady: on (or off) throughout, or one of them and then the other for good, each frame misread independently. Switching: a two-state process in continuous time, its share of time on between
     0.2 and 0.8, misread as often. The first and the last frame are taken as given, since a track begins and ends where something is seen.
     """
     seen = np.asarray(on, dtype=bool)
@@ -179,11 +181,21 @@ def _mean_log(values: Floats) -> float:
 
 
 def _steady(seen: npt.NDArray[np.bool_], misread: float) -> float:
-    """ln likelihood of all but the ends, given these, where what is there does not change."""
+    """ln likelihood of all but the ends, given these, where what is there does not change, or does so once and for good."""
     chance = np.where(seen, 1 - misread, misread)
     always_on, always_off = np.log(chance).sum(), np.log(1 - chance).sum()
     ends = np.log(chance[[0, -1]]).sum(), np.log(1 - chance[[0, -1]]).sum()
-    return float(np.logaddexp(always_on, always_off) - np.logaddexp(*ends))
+    still = np.logaddexp(always_on, always_off) - np.logaddexp(*ends)
+    # Changed after frame k, from on to off or from off to on, any k as likely.
+    on, off = np.log(chance), np.log(1 - chance)
+    turned = [
+        np.cumsum(a)[:-1] + np.cumsum(b[::-1])[::-1][1:] - (a[0] + b[-1]) for a, b in ((on, off), (off, on))
+    ]
+    weight = [a[0] + b[-1] for a, b in ((on, off), (off, on))]
+    once = np.logaddexp(*(w + _mean_log(t) for w, t in zip(weight, turned, strict=True))) - np.logaddexp(
+        *weight
+    )
+    return float(np.logaddexp(np.log1p(-ONCE) + still, np.log(ONCE) + once))
 
 
 def _switching(

@@ -26,12 +26,13 @@ from atomreel.interpret.defects import HOLE, NEIGHBOURS, group_sizes
 from atomreel.interpret.lattice import LatticeFit, fit_lattices
 from atomreel.interpret.levels import Levels, fit_levels, relative_brightness
 from atomreel.interpret.naming import name_sites
+from atomreel.kinetics.beam import cross_section
 from atomreel.kinetics.hidden import fit_hidden
 from atomreel.kinetics.hopping import fit_hops
-from atomreel.kinetics.intervals import Estimate, to_rates
+from atomreel.kinetics.intervals import Estimate, scaled, to_rates
 from atomreel.pipeline.complexes import ONE_HOP, SURE, Complex, Sublattice, apart, find_complexes
+from atomreel.pipeline.evolution import Judged, describe_reactions
 from atomreel.pipeline.surface import sites_of_run
-from atomreel.report.reactions import draw_rates, draw_states
 from atomreel.track.link import link
 from atomreel.track.sites import Sites
 
@@ -46,12 +47,18 @@ BLURRED = 0.1  # of the sites more than usual without a column: such a frame is 
 
 
 def reactions_of_run(
-    run: Path, *, out: Path, material: str | None = None, draws: int = 1000, rng: int = 0
+    run: Path,
+    *,
+    out: Path,
+    material: str | None = None,
+    movie: Path | None = None,
+    draws: int = 1000,
+    rng: int = 0,
 ) -> dict[str, Estimate]:
-    """Write OUT/defects.parquet, tracks.parquet, levels.csv, rates.json and figures of a Run, and return the rates.
+    """Write OUT/defects.parquet, tracks.parquet, levels.csv, rates.json, what `describe_reactions` adds and figures of a Run; return the rates.
 
     material: name or TOML file; by default what the Run was told. defects: as in a Run, with `state` (neighbour that lacks an atom, 1 …, counted by
-    atan2(dy, dx) from −180° with y down; 0 none) and `track`. levels: brightness of every occupant. draws: of the sampler.
+    atan2(dy, dx) from −180° with y down; 0 none) and `track`. levels: brightness of every occupant. movie: the file of the Run, where it does not lie beside it. draws: of the sampler.
     Raises RunError for a folder that is no Run, InputError for one without material or lattice.
     """
     if out.suffix or (out.exists() and not out.is_dir()):
@@ -69,21 +76,38 @@ def reactions_of_run(
     layers = judge_sites(sites, layer, shape=shape, times=times, rng=rng)
     complexes = find_complexes(sites, layers, layer, times=times, draws=draws, rng=rng)
     tracks = list_defects(sites, layers, complexes)
-    rates = _rates(
-        tracks, (layers, complexes), sites, times, (float(pixel[0]), float(pixel[1])) if pixel else None
-    )
+    size = (float(pixel[0]), float(pixel[1])) if pixel else None
+    rates = _rates(tracks, (layers, complexes), sites, times, size)
+    rates |= per_dose(rates, dose=about["input"].get("dose"), times=times)
     out.mkdir(parents=True, exist_ok=True)
     write_table(out / "tracks.parquet", tracks, kind="tracks")
     write_table(out / "defects.parquet", tracks.drop(columns=["track", "link"]), kind="defects")
     write_table(out / "levels.csv", _level_table(layers), kind="levels")
     write_json(out / "rates.json", to_rates(rates))
-    for c in complexes:
-        folder = out if len(complexes) == 1 else out / f"{c.dopant}+{c.vacancy}"
-        folder.mkdir(exist_ok=True)
-        h = c.hidden.rates
-        draw_states(c.rows, h.states, times=times, folder=folder)
-        draw_rates(h.states, h.q, (h.low, h.high), unit=h.unit, folder=folder)
+    frames = np.flatnonzero(np.any([layer.seen.any(axis=0) for layer in layers], axis=0))
+    judged = Judged(tracks, complexes, rates, sites, frames, times, size)
+    describe_reactions(run, out, judged, movie=movie, rng=rng)
     return rates
+
+
+def per_dose(
+    rates: Mapping[str, Estimate], *, dose: float | None, times: Array | None
+) -> dict[str, Estimate]:
+    """The rates per incident electron and Å², and of those of a site or atom the cross-section [barn]; none where the dose is not known.
+
+    dose: e⁻/Å² and frame. The beam is taken to stay on between frames: `dose` every usual interval.
+    """
+    if dose is None:
+        return {}
+    flux = float(dose) / (1.0 if times is None else float(np.median(np.diff(times))))
+    found: dict[str, Estimate] = {}
+    for name, rate in rates.items():
+        size, _, time = rate.unit.rpartition("/")
+        if time in ("s", "frame"):
+            found[f"{name} per dose"] = scaled(rate, 1 / flux, f"{size} per e/Å²")
+        if rate.unit in ("1/s", "1/frame"):
+            found[f"{name} cross-section"] = cross_section(rate, flux)
+    return found
 
 
 def judge_sites(
