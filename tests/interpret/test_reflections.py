@@ -21,7 +21,7 @@ def columns(
     n = np.arange(-80, 81)
     cells = np.stack(np.meshgrid(n, n, indexing="ij"), -1).reshape(-1, 2)
     for u, v, height in motif:
-        for py, px in (cells + [u, v]) @ vectors + size / 2:
+        for py, px in (cells + np.array([u, v])) @ vectors + size / 2:
             if -8 < py < size + 8 and -8 < px < size + 8:
                 a, b = max(0, int(py) - 8), max(0, int(px) - 8)
                 cut = np.s_[a : int(py) + 9, b : int(px) + 9]

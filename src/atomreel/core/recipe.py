@@ -104,6 +104,12 @@ class Defects(Section):
     score: float = Field(0.5, gt=0, lt=1, description="least score of a defect that is kept")
 
 
+class Detect(Section):
+    """A detector that learns from one frame (`atomreel detect`)."""
+
+    steps: int = Field(400, ge=20, description="training steps of the one-frame detector")
+
+
 class Tracks(Section):
     max_step_px: Positive | None = Field(
         None, description="longest step per frame [px]; unset: 1.1 lattice vectors"
@@ -137,6 +143,7 @@ class Recipe(Section):
     drift: Drift = Drift()
     lattice: Lattice = Lattice()
     defects: Defects = Defects()
+    detect: Detect = Detect()
     tracks: Tracks = Tracks()
     calibrate: Calibrate = Calibrate()
     compute: Compute = Compute()
