@@ -102,12 +102,15 @@ class Lattice(Section):
 class Defects(Section):
     material: str | None = Field(None, description="material name, TOML or CIF; names the defects")
     score: float = Field(0.5, gt=0, lt=1, description="least score of a defect that is kept")
+    over_movie: bool = Field(
+        True, description="judge the sites of a movie of known material over all frames, for its rates"
+    )
 
 
 class Detect(Section):
     """A detector that learns from one frame (`atomreel detect`)."""
 
-    steps: int = Field(400, ge=20, description="training steps of the one-frame detector")
+    steps: int = Field(300, ge=20, description="training steps of the one-frame detector")
 
 
 class Tracks(Section):

@@ -19,6 +19,7 @@ from atomreel.core.run import RunFolder, close_run, discard_run, finish_run, sta
 from atomreel.pipeline.assemble import assemble, check_analyses
 from atomreel.pipeline.doctor import versions
 from atomreel.pipeline.frames import analyse_frame
+from atomreel.pipeline.judged import judge_movie
 from atomreel.pipeline.preview import shrink
 from atomreel.pipeline.progress import progress
 from atomreel.pipeline.source import describe_source, open_source
@@ -68,6 +69,10 @@ def run(
     with _timed(folder, "assemble"):
         notes = assemble(plan, folder, chunks)
     finish_run(folder, _about(plan, path, plan_key, notes), plan_key)
+    with _timed(folder, "reactions"):
+        told = judge_movie(plan, folder, path)
+    if told:
+        finish_run(folder, _about(plan, path, plan_key, [*notes, *told]), plan_key)
     with _timed(folder, "report"):
         write_report(folder.path)
     close_run(folder)
