@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 
 from atomreel.core.errors import InputError
-from atomreel.interpret.reflections import find_reflections
+from atomreel.interpret.reflections import Reflections, find_reflections
 
 Array = npt.NDArray[np.float64]
 
@@ -89,3 +89,28 @@ def test_fringes_of_one_direction_are_no_lattice() -> None:
 def test_what_is_no_image_is_refused(image: Array, words: str) -> None:
     with pytest.raises(InputError, match=words):
         find_reflections(image)
+
+
+def test_a_noisy_frame_is_recognised_by_the_lattice_of_another() -> None:
+    clean = columns(turned([[0, 9.3], [8.05, 4.65]], 11.0), [(0, 0, 1.0)])
+    known = find_reflections(clean)
+    rng = np.random.default_rng(0)
+    alone = together = 0
+    for _ in range(10):
+        frame = rng.poisson(0.5 * clean + 1.5)
+        alone += _finds(frame, None)
+        together += _finds(frame, known)
+    assert alone + 3 <= together >= 9
+    assert sum(_finds(rng.poisson(2.0, (160, 160)), known) for _ in range(30)) <= 1
+
+
+def _finds(frame: npt.NDArray[np.int64], known: Reflections | None) -> bool:
+    try:
+        found = find_reflections(frame, known=known)
+    except InputError:
+        return False
+    return (
+        known is None
+        or bool(np.allclose(found.basis, known.basis, rtol=0.1, atol=0.01))
+        or found.explained > 0
+    )

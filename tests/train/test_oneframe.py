@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from atomreel.core.card import read_card
 from atomreel.core.errors import InputError
 from atomreel.interpret.sampling import residual_at
-from atomreel.interpret.scenes import Scene, scene_of
+from atomreel.interpret.scenes import Scene, pristine, scene_of
 from atomreel.predict.model import load_model
 from atomreel.simulate.movie import simulate_ws2_movie
 from atomreel.train.oneframe import Plan, make_batch, train_on_frames
@@ -39,11 +39,11 @@ def test_the_same_seed_gives_the_same_weights_also_after_a_kill(
     eager = Plan(steps=6, batch=4, crop=48, save_every=0.0)
     calls = {"n": 0}
 
-    def stop(*args: object) -> object:
+    def stop(*args: object, step: int) -> object:
         calls["n"] += 1
         if calls["n"] == 4:
             raise KeyboardInterrupt
-        return make_batch(*args)  # type: ignore[arg-type]
+        return make_batch(*args, step=step)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
         patch.setattr("atomreel.train.oneframe.make_batch", stop)
@@ -69,9 +69,10 @@ def test_the_model_folder_is_one_that_loads(scene: Scene, tmp_path: Path) -> Non
 
 
 def test_labels_stay_on_what_they_label(scene: Scene) -> None:
+    twin = pristine(scene, np.random.default_rng(0))
     hits = []
     for step in range(4):
-        image, target, weight = make_batch([scene], Plan(batch=8, crop=64), step)
+        image, target, weight = make_batch([scene], [twin], Plan(batch=8, crop=64), step=step)
         assert image.shape == (8, 2, 64, 64)
         assert target.shape == (8, 3, 64, 64)
         for number, sign in ((1, 1), (2, -1)):

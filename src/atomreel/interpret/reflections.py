@@ -59,15 +59,30 @@ class Reflections:
         return Reflections(self.basis / factor, self.indices[keep], self.power[keep], self.explained)
 
 
-def find_reflections(image: npt.ArrayLike) -> Reflections:
+def find_reflections(image: npt.ArrayLike, *, known: Reflections | None = None) -> Reflections:
     """The lattice that explains the spectrum of an image (Y, X) of finite numbers.
 
     Peaks are maxima of the windowed spectrum at least 30 times the median of their ring; bases are pairs of the
     strongest. Of bases that explain nearly as much the coarsest reciprocal lattice is
-    taken. Raises InputError: no image, or no lattice in it.
+    taken. known: the lattice of another frame; where no lattice is found, that one is looked for at its places, and is there with
+    three reflections above the noise (noise has that once in some hundred frames).
+    Raises InputError: no image, or no lattice in it.
     """
     data = _checked(image)
     power = _excess(data)
+    try:
+        return _found(data, power)
+    except InputError:
+        if known is None:
+            raise
+        indices, _ = _harmonics(known.basis, power)
+        old = (indices[:, None] == known.indices).all(2).any(1)
+        if old.sum() < 3 or np.linalg.matrix_rank(indices[old]) < 2:
+            raise
+        return Reflections(known.basis, known.indices, np.ones(len(known.indices)), 0.0)
+
+
+def _found(data: Array, power: Array) -> Reflections:
     peaks, weight = _peaks(power)
     if len(peaks) < 2:
         raise InputError(

@@ -43,8 +43,11 @@ def to_image(position: npt.ArrayLike, factor: float) -> Array:
     return np.asarray((np.asarray(position, float) + 0.5) * factor - 0.5)
 
 
-def residual_at(image: npt.ArrayLike, factor: float) -> Residual:
-    """The residual of an image at the sampling to work with. Raises InputError where it has no lattice."""
+def residual_at(image: npt.ArrayLike, factor: float, *, known: Reflections | None = None) -> Residual:
+    """The residual of an image at the sampling to work with; known: the lattice of another frame, for noisy ones.
+
+    Raises InputError where it has no lattice.
+    """
     data = np.asarray(image, dtype=float)
-    lattice = find_reflections(data)
+    lattice = find_reflections(data, known=known)
     return lattice_residual(resampled(data, factor), reflections=lattice.scaled(1 / factor))

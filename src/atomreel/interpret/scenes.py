@@ -1,8 +1,7 @@
 """Scenes to learn defects from, made of one frame: soft labels from its residual, transplanted defects, and a pristine twin.
 
 A frame is model + residual. A transplanted defect is the low-passed residual of a sure one, moved by a lattice vector. The
-pristine twin is model − residual with the likely defects painted over: what noise and misfit look like without defects, if
-they are as often bright as dark.
+pristine twin is model − residual with the likely defects painted over: what noise and misfit look like without defects.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ Array = npt.NDArray[np.float64]
 SURE, LIKELY = 0.9, 0.5  # probability of a donor, and of what a pristine twin must not keep
 CORE, RIM = 1.4, 2.3  # σ: radius of a label, and of the ring around it that counts for nothing
 PATCH = 3.5  # σ: half width of what is transplanted
+LEVELS, QUANTILES = 10, 101  # bins of intensity and points of the distribution of noise in each
 WINDOW = 3  # neighbours by height on either side over which the local false-discovery rate is taken
 
 
@@ -43,6 +43,17 @@ class Scene:
     @property
     def z(self) -> Array:
         return np.where(self.valid, ndimage.gaussian_filter(self.residual, self.sigma) / self.noise, 0.0)
+
+    def part(self, cut: tuple[slice, slice]) -> Scene:
+        """A rectangle of the scene; places count from its corner."""
+        corner = np.array([one.start for one in cut], dtype=float)
+        moved = self.spots.assign(y=self.spots["y"] - corner[0], x=self.spots["x"] - corner[1])
+        size = [one.stop - one.start for one in cut]
+        inside = (
+            (moved["y"] > -5) & (moved["x"] > -5) & (moved["y"] < size[0] + 5) & (moved["x"] < size[1] + 5)
+        )
+        maps = {name: getattr(self, name)[cut] for name in ("model", "residual", "noise", "valid")}
+        return replace(self, **maps, spots=moved[inside].reset_index(drop=True))
 
     def channels(self) -> npt.NDArray[np.float32]:
         """(2, Y, X) for a network: the image in contrasts of the lattice around its median, and z/4, both bounded."""
@@ -118,7 +129,7 @@ def _disc(
 
 def pristine(scene: Scene, rng: np.random.Generator) -> Scene:
     """The twin without defects: the residual with its likely defects painted over by residual from a lattice vector
-    away, and its sign turned."""
+    away, its sign turned, and then bent so that at every intensity it is distributed as before: counting noise is skew."""
     rest = scene.residual.copy()
     spline = ndimage.spline_filter(scene.residual)
     likely = scene.spots[scene.spots["p"] >= LIKELY][["y", "x"]].to_numpy(float)
@@ -128,17 +139,39 @@ def pristine(scene: Scene, rng: np.random.Generator) -> Scene:
             _fade(rest, centre, np.zeros_like(rest), scene.sigma)
         else:
             _fade(rest, centre, _moved(spline, source - centre, centre, scene.sigma), scene.sigma)
-    return replace(scene, residual=-rest, spots=scene.spots.iloc[:0])
+    return replace(scene, residual=_skewed_as(rest, scene), spots=scene.spots.iloc[:0])
+
+
+def _skewed_as(rest: Array, scene: Scene) -> Array:
+    """−rest with the distribution of `rest`, in tenths of the image by intensity."""
+    out = -rest
+    level = scene.model[scene.valid]
+    edges = np.quantile(level, np.linspace(0, 1, LEVELS + 1)[1:-1])
+    bins = np.searchsorted(edges, scene.model)
+    share = np.linspace(0, 1, QUANTILES)
+    for k in range(LEVELS):
+        here = bins == k
+        known = rest[here & scene.valid]
+        if len(known) > QUANTILES:
+            wanted = np.quantile(known, share)
+            out[here] = np.interp(-rest[here], -wanted[::-1], wanted)
+    return out
 
 
 def transplanted(
-    scene: Scene, donors: Scene, rng: np.random.Generator, *, count: int, least: float = 3.0
+    scene: Scene,
+    donors: Scene,
+    rng: np.random.Generator,
+    *,
+    count: int,
+    least: float = 3.0,
+    corner: tuple[int, int] = (0, 0),
 ) -> Scene:
     """`scene` with `count` more defects of which the truth is known.
 
     Three of four are sure defects of `donors` (a scene of the same frame), weakened or strengthened by 0.25 to 1.15, at places that
     a lattice vector leads to; the others, and all where there is no donor, are Gaussians as wide as a column, brighter or
-    dimmer, anywhere. None is weaker than |z| = `least`.
+    dimmer, anywhere. None is weaker than |z| = `least`. corner: of `scene` in `donors`, where it is a part.
     """
     rest = scene.residual.copy()
     low = ndimage.gaussian_filter(donors.residual, 0.5 * donors.sigma)  # much less noise, nearly the shape
@@ -157,7 +190,8 @@ def transplanted(
             centre = np.array([rng.uniform(0, n - 1) for n in rest.shape])
             sign, size = int(rng.choice((-1, 1))), float(rng.uniform(least + 1, 12))
         there = pd.concat([taken, pd.DataFrame(rows)])[["y", "x"]].to_numpy(float)
-        place = _free_place(replace(scene, spots=scene.spots.iloc[:0]), centre, rng, taken=there)
+        start = centre - np.array(corner) if known else centre
+        place = _free_place(replace(scene, spots=scene.spots.iloc[:0]), start, rng, taken=there)
         if place is None:
             continue
         if known:

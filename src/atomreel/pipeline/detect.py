@@ -16,7 +16,7 @@ from atomreel.core.errors import AtomreelWarning, InputError, MissingExtraError
 from atomreel.core.files import write_json, write_table
 from atomreel.core.recipe import Recipe
 from atomreel.core.tables import check_table
-from atomreel.interpret.reflections import find_reflections
+from atomreel.interpret.reflections import Reflections, find_reflections
 from atomreel.interpret.sampling import resampled, residual_at, work_factor
 from atomreel.interpret.scenes import LIKELY, SURE, Scene, scene_of
 from atomreel.pipeline.source import Source, spread
@@ -86,7 +86,7 @@ def detect_movie(
     plan = Plan(seed=recipe.run.seed, steps=recipe.detect.steps)
     about = {"frame": source.frames[learned], "factor": factor, "spacing_px": lattice.spacing}
     net, record = train_on_frames([own], out / "model", plan=plan, about=about)
-    seen = _pass_over(source, net, own, learned=learned, factor=factor, recipe=recipe)
+    seen = _pass_over(source, net, own, learned=learned, lattice=lattice, recipe=recipe)
     tables = _named(source, seen, classifier)
     every = _assemble(source, tables)
     kept = every[every["score"] >= recipe.defects.score].reset_index(drop=True)
@@ -110,7 +110,7 @@ def detect_movie(
     return Detected(out, kept, counts, about)
 
 
-def _choose(source: Source, frame: int | None) -> tuple[int, Any]:
+def _choose(source: Source, frame: int | None) -> tuple[int, Reflections]:
     """Index of the frame to learn from, and its lattice."""
     if frame is not None:
         if frame not in source.frames:
@@ -119,7 +119,7 @@ def _choose(source: Source, frame: int | None) -> tuple[int, Any]:
             )
         index = source.frames.index(frame)
         return index, find_reflections(source.clean(index)[0])
-    best: tuple[float, int, Any] | None = None
+    best: tuple[float, int, Reflections] | None = None
     reasons = []
     for index in spread(len(source.frames), most=TRIED):
         try:
@@ -136,7 +136,7 @@ def _choose(source: Source, frame: int | None) -> tuple[int, Any]:
 
 
 def _pass_over(
-    source: Source, net: torch.nn.Module, own: Scene, *, learned: int, factor: float, recipe: Recipe
+    source: Source, net: torch.nn.Module, own: Scene, *, learned: int, lattice: Reflections, recipe: Recipe
 ) -> _Pass:
     """All frames through the network, one at a time; some of them once more without and with put-in defects."""
     total = len(source.frames)
@@ -146,18 +146,19 @@ def _pass_over(
         witnesses -= {learned}
     rng = np.random.default_rng([recipe.run.seed, 5])
     tables: dict[int, pd.DataFrame] = {}
-    maps, lattice, refused, kept = {}, {}, {}, {}
+    maps, pitch, refused, kept = {}, {}, {}, {}
+    factor = work_factor(lattice)
     false = {}
     for index in range(total):
         try:
-            residual = residual_at(source.clean(index)[0], factor)
+            residual = residual_at(source.clean(index)[0], factor, known=lattice)
         except InputError as error:
             refused[index] = str(error)
             continue
         scene = scene_of(residual)
         out = defect_maps(net, scene)
         tables[index] = detections(out, scene, factor=factor)
-        lattice[index] = float(np.linalg.norm(residual.reflections.vectors, axis=1).min() * factor)
+        pitch[index] = float(np.linalg.norm(residual.reflections.vectors, axis=1).min() * factor)
         if index in shown:
             maps[index] = out
         if index in witnesses:
@@ -169,7 +170,7 @@ def _pass_over(
     calibration = calibrate([tables[i] for i in false], list(false.values()))
     injected = [recovered(net, one, own, rng=rng, calibration=calibration) for one in kept.values()]
     tables = {i: one.assign(score=calibration.scores(one), source="detector") for i, one in tables.items()}
-    return _Pass(tables, maps, lattice, refused, calibration, pd.concat(injected, ignore_index=True))
+    return _Pass(tables, maps, pitch, refused, calibration, pd.concat(injected, ignore_index=True))
 
 
 def _found_again(injected: pd.DataFrame) -> dict[str, dict[str, float | int]]:

@@ -40,9 +40,9 @@ WIDTH = 12
 class Plan:
     """steps of `batch` crops of `crop` px; rate: highest learning rate; save_every: seconds between checkpoints."""
 
-    steps: int = 400
+    steps: int = 300
     batch: int = 8
-    crop: int = 80
+    crop: int = 64
     rate: float = 4e-3
     seed: int = 0
     save_every: float = 60.0
@@ -72,9 +72,10 @@ def train_on_frames(
         float(state.get("seconds", 0.0)),
         list(state.get("curve", [])),
     )
+    twins = [pristine(one, np.random.default_rng([plan.seed, 4, k])) for k, one in enumerate(scenes)]
     clock = saved = time.monotonic()
     while step < plan.steps:
-        image, target, weight = make_batch(scenes, plan, step)
+        image, target, weight = make_batch(scenes, twins, plan, step=step)
         for group in optimiser.param_groups:
             group["lr"] = plan.rate * schedule(step, plan.steps)
         loss = _step(net, optimiser, image, target, weight)
@@ -127,18 +128,29 @@ def _fingerprint(scenes: Sequence[Scene], plan: Plan) -> str:
     return digest.hexdigest()
 
 
-def make_batch(scenes: Sequence[Scene], plan: Plan, step: int) -> tuple[Floats, Floats, Floats]:
+def make_batch(
+    scenes: Sequence[Scene], twins: Sequence[Scene], plan: Plan, *, step: int
+) -> tuple[Floats, Floats, Floats]:
     """(N, 2, c, c) images, (N, 3, c, c) targets, (N, c, c) weights of `step`; the same whenever asked for.
 
-    Half of the crops are of the frame with its soft labels and some transplanted defects, half of its pristine twin with
-    transplanted ones alone.
+    Half of the crops are of a frame with its soft labels and some transplanted defects, half of its pristine twin with
+    transplanted ones alone; all of one part of it.
     """
     rng = np.random.default_rng([plan.seed, 2, step])
-    own = scenes[int(rng.integers(len(scenes)))]
-    count = max(2, round(PER_AREA * own.valid.sum()))
+    number = int(rng.integers(len(scenes)))
+    own, twin = scenes[number], twins[number]
+    side = [min(n, 2 * plan.crop) for n in own.model.shape]
+    corner = (
+        int(rng.integers(own.model.shape[0] - side[0] + 1)),
+        int(rng.integers(own.model.shape[1] - side[1] + 1)),
+    )
+    cut = (slice(corner[0], corner[0] + side[0]), slice(corner[1], corner[1] + side[1]))
     kinds = []
-    for scene in (own, pristine(own, rng)):
-        made = _noisier(transplanted(scene, own, rng, count=int(rng.integers(count // 2, count + 1))), rng)
+    for whole in (own, twin):
+        scene = whole.part(cut)
+        most = max(2, round(PER_AREA * scene.valid.sum()))
+        made = transplanted(scene, own, rng, count=int(rng.integers(most // 2, most + 1)), corner=corner)
+        made = _noisier(made, rng)
         kinds.append((made.channels(), *made.targets()))
     crops = [_crop(*kinds[k % 2], rng=rng, size=plan.crop) for k in range(plan.batch)]
     images, targets, weights = (np.stack(part) for part in zip(*crops, strict=True))
