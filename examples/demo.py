@@ -6,6 +6,7 @@ and scan noise. What is printed at the end is the truth beside what was found, w
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -27,6 +28,10 @@ HOME = Path("demo")
 NEAR = 0.7  # Å: a position this close to the truth is the same thing
 BOND = 2.2  # Å: a sulphur column this close to a Mo is its neighbour
 MO = ("Mo_W", "Mo_W+V_S")
+RATES = {
+    "catch": ("catch of Mo_W", 3),
+    "release": ("release of Mo_W", 1),
+}  # name in the truth → in rates.json, neighbours
 
 
 def write_movie(truth: SimulatedMovie) -> Path:
@@ -148,8 +153,26 @@ def compare(truth: SimulatedMovie, run: Path) -> list[tuple[str, str, str]]:
                 f"{drift[f'd{axis}']:.2f} ± {drift[f'd{axis}_err']:.2f}",
             )
         )
+    rows += over_movie(truth, run)
     hole = tables["phases"].hole_fraction
     rows.append(("hole, share of the last frame", f"{end.hole_fraction:.4f}", f"{hole.iloc[-1]:.4f}"))
+    return rows
+
+
+def over_movie(truth: SimulatedMovie, run: Path) -> list[tuple[str, str, str]]:
+    """The same defects judged over all frames, and their rates with 95 % intervals."""
+    found = pd.read_parquet(run / "reactions" / "defects.parquet")
+    pairs, missed, false = match(truth.defects, found, pixel=truth.pixel, size=truth.frames.shape[1])
+    rows = [
+        ("all defects, over the whole movie (recall)", "1", share(len(pairs), len(pairs) + missed)),
+        ("all defects, over the whole movie (precision)", "1", share(len(pairs), len(pairs) + false)),
+    ]
+    rates = json.loads((run / "rates.json").read_text(encoding="utf-8"))
+    for name, (own, neighbours) in RATES.items():
+        if own in rates:
+            value, low, high = (rates[own][end] for end in ("value", "low", "high"))
+            true = float(truth.rates[name]["value"]) / neighbours
+            rows.append((f"{own} [1/s]", f"{true:.3g}", f"{value:.3g} (95 %: {low:.3g} … {high:.3g})"))
     return rows
 
 
