@@ -110,7 +110,7 @@ class Defects(Section):
 class Detect(Section):
     """A detector that learns from one frame (`atomreel detect`)."""
 
-    steps: int = Field(300, ge=20, description="training steps of the one-frame detector")
+    steps: int = Field(240, ge=20, description="training steps of the one-frame detector")
 
 
 class Tracks(Section):

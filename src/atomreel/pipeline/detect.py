@@ -84,7 +84,7 @@ def detect_movie(
             stacklevel=2,
         )
     plan = Plan(seed=recipe.run.seed, steps=recipe.detect.steps)
-    about = {"frame": source.frames[learned], "factor": factor, "spacing_px": lattice.spacing}
+    about: dict[str, Any] = {"frame": source.frames[learned], "factor": factor, "spacing_px": lattice.spacing}
     net, record = train_on_frames([own], out / "model", plan=plan, about=about)
     seen = _pass_over(source, net, own, learned=learned, lattice=lattice, recipe=recipe)
     tables = _named(source, seen, classifier)

@@ -40,7 +40,7 @@ WIDTH = 12
 class Plan:
     """steps of `batch` crops of `crop` px; rate: highest learning rate; save_every: seconds between checkpoints."""
 
-    steps: int = 300
+    steps: int = 240
     batch: int = 8
     crop: int = 64
     rate: float = 4e-3
