@@ -9,8 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import tifffile
+import torch
+from safetensors.torch import save_file
 from scipy.optimize import linear_sum_assignment
 
+from atomreel.core.card import Card, write_card
 from atomreel.core.errors import AtomreelWarning, InputError
 from atomreel.core.files import read_table
 from atomreel.core.recipe import load_recipe
@@ -20,6 +23,8 @@ from atomreel.interpret.scenes import scene_of
 from atomreel.pipeline.detect import count_defects, describe_detected, detect_movie
 from atomreel.pipeline.source import Source, open_source
 from atomreel.simulate.movie import SimulatedMovie, simulate_ws2_movie
+from atomreel.tasks.task import build_network
+from atomreel.tasks.windows import TASK
 
 NO_FFMPEG = "ignore:no MP4:atomreel.core.errors.AtomreelWarning"
 
@@ -62,6 +67,44 @@ def test_a_movie_becomes_tables_figures_and_a_film(tmp_path: Path) -> None:
         assert (tmp_path / "out" / name).stat().st_size > 200
     assert "learned from frame 1 (by the user)" in describe_detected(found)[0]
     assert "1 frames left out" in describe_detected(found)[2]
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained network of windows: enough to see what goes in and out."""
+    folder = tmp_path_factory.mktemp("model") / "windows"
+    folder.mkdir()
+    network = dict(TASK.network) | {"width": 4, "depth": 1}
+    with torch.random.fork_rng(devices=[]):
+        torch.random.default_generator.manual_seed(1)
+        net = build_network(network)
+    save_file({k: v.contiguous() for k, v in net.state_dict().items()}, folder / "weights.safetensors")
+    write_card(
+        folder / "card.toml",
+        Card("windows", "windows", "a test", network, TASK.classes, TASK.input, TASK.scope),
+    )
+    return folder
+
+
+@pytest.mark.filterwarnings(NO_FFMPEG)
+def test_a_classifier_names_what_it_knows_and_its_answers_stay(tmp_path: Path, classifier: Path) -> None:
+    movie = simulate_ws2_movie(7, frames=2, size=150, pixel=0.3, dopants=5, vacancies=2)
+    recipe = load_recipe(overrides=["detect.steps=20", "defects.score=0.02"])
+    source = opened(tmp_path, movie.frames)
+    plain = detect_movie(source, recipe, out=tmp_path / "out", frame=0).table
+    named = detect_movie(source, recipe, out=tmp_path / "out", frame=0, classifier=str(classifier)).table
+    assert len(named) > 0
+    answers = named.filter(like="p_").to_numpy(float)
+    assert np.allclose(answers.sum(1), 1)
+    best = np.array(TASK.classes)[answers.argmax(1)]
+    known = ~np.isin(best, ["none", "pristine"])
+    assert list(named["source"]) == ["classifier" if one else "detector" for one in known]
+    assert (named["kind"].to_numpy()[known] == best[known]).all()
+    assert (named["kind"].to_numpy()[~known] == named["detected"].to_numpy()[~known]).all()
+    pairs = named.merge(plain, on=["frame", "y", "x"], suffixes=("", "_plain"))
+    assert len(pairs) == len(named)
+    share = np.where(known, answers.max(1), 1.0)
+    assert np.allclose(pairs["score"], pairs["score_plain"] * share)
 
 
 def test_counts_are_sums_of_scores_with_their_binomial_error(tmp_path: Path) -> None:
