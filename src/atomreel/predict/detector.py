@@ -19,6 +19,7 @@ from atomreel.nets.detector import CLASSES
 
 Array = npt.NDArray[np.float64]
 KINDS = CLASSES[1:]
+AGREES = 1.5  # least z, of the right sign, near a detection
 LEAST = 0.2  # output of the network below which nothing is even counted
 SLOPE, SLOPE_SD, LEVEL_SD = 1.0, 0.5, 4.0  # what is known of the calibration before any detection
 COLUMNS = ("y", "x", "y_err", "x_err", "kind", "logit", "z")
@@ -35,7 +36,8 @@ def detections(maps: npt.NDArray[np.float32], scene: Scene, *, factor: float = 1
     """What the maps of the network say: y, x, y_err, x_err [px of the image], kind, logit (of the output), z.
 
     A detection is a maximum of "brighter" or "dimmer" within the valid area. Its position is the nearest maximum of the residual's
-    z of that sign, at most 1.5 σ away, with √2 σ/|z| as its 1σ error; where there is none, the maximum itself, ± σ.
+    z of that sign, at most 1.5 σ away, with √2 σ/|z| as its 1σ error. Where |z| is nowhere 1.5 there, the residual says nothing
+    of the kind and it is no detection: the rims of strong defects, of which no label says what they are.
     """
     rows = []
     z = scene.z
@@ -43,13 +45,15 @@ def detections(maps: npt.NDArray[np.float32], scene: Scene, *, factor: float = 1
     for number, kind in enumerate(KINDS, start=1):
         part = maps[number]
         top = (part == ndimage.maximum_filter(part, size)) & (part > LEAST) & scene.valid
-        side = (1 if kind == "brighter" else -1) * z
+        sign = 1 if kind == "brighter" else -1
         for i, j in np.argwhere(top):
-            place, height = _summit(side, int(i), int(j), 1.5 * scene.sigma)
-            error = np.sqrt(2) * scene.sigma / height if height > 1 else scene.sigma
+            place, height = _summit(sign * z, int(i), int(j), 1.5 * scene.sigma)
+            if height < AGREES:
+                continue
+            error = np.sqrt(2) * scene.sigma / height
             y, x = to_image(np.array(place), factor)
             value = float(logit(np.clip(part[i, j], 1e-6, 1 - 1e-6)))
-            rows.append((y, x, error * factor, error * factor, kind, value, float(z[i, j])))
+            rows.append((y, x, error * factor, error * factor, kind, value, sign * height))
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     floats = [name for name in COLUMNS if name != "kind"]
     return _once(table.astype(dict.fromkeys(floats, float)), 1.5 * scene.sigma * factor)
