@@ -103,3 +103,16 @@ def test_an_image_is_not_changed(rng):
     before = image.copy()
     find_particles(image)
     assert np.array_equal(image, before)
+
+
+def test_rare_particles_are_found_among_much_noise(rng):
+    """A dozen in a large field: the heap of noise is a hundred times as large."""
+    y, x = np.mgrid[:400, :400]
+    where = np.array([(a, b) for a in (60, 170, 300) for b in (40, 150, 260, 350)]) + rng.uniform(
+        -9, 9, (12, 2)
+    )
+    image = sum(60 * np.exp(-((y - a) ** 2 + (x - b) ** 2) / 8) for a, b in where)
+    found = find_particles(image + rng.normal(0, 3.0, image.shape))
+    sure = found[found["score"] >= 0.5]
+    near, good = matched(sure, where, within=1.0)
+    assert good.all() and len(sure) == len(set(near)) == 12

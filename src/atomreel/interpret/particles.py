@@ -80,7 +80,11 @@ def survey_particles(frames: Sequence[npt.ArrayLike]) -> Look:
     weight = np.cumsum(strength[order] ** 3)
     sigma = float(scale[order][np.searchsorted(weight, weight[-1] / 2)])
     logs = [np.log(_candidates(image, sigma, dark, above=1.0)[1]) for image in images]
-    return Look(sigma, bool(dark), _heaps(np.concatenate(logs)))
+    # Half of all power lies in extrema stronger than this; a third of it still is a particle, however rare they are.
+    order = np.argsort(strength)
+    weight = np.cumsum(strength[order] ** 3)
+    strong = float(strength[order][np.searchsorted(weight, weight[-1] / 2)])
+    return Look(sigma, bool(dark), _heaps(np.concatenate(logs), start=float(np.log(strong / 3))))
 
 
 def find_particles(image: npt.ArrayLike, look: Look | None = None) -> pd.DataFrame:
@@ -127,15 +131,11 @@ def _candidates(image: Array, sigma: float, dark: bool, *, above: float) -> tupl
     return blobs.position[seen], blobs.score[seen], blobs.sigma[seen]
 
 
-def _heaps(logs: Array) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    """Two Gaussians in the logarithm of strength, by expectation maximisation from either side of Otsu's cut."""
+def _heaps(logs: Array, *, start: float) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """Two Gaussians in the logarithm of strength, by expectation maximisation from either side of `start`."""
     if len(logs) < 10:
         return (0.0, 1.0, 0.0), (float(np.mean(logs)) if len(logs) else 0.0, 1.0, 1.0)
-    ordered = np.sort(logs)
-    n = np.arange(1, len(logs))
-    total = np.cumsum(ordered)
-    between = n * (len(logs) - n) * (total[:-1] / n - (total[-1] - total[:-1]) / (len(logs) - n)) ** 2
-    upper = (logs > ordered[int(np.argmax(between))]).astype(float)
+    upper = (logs > start).astype(float)
     for _ in range(200):
         weight = np.stack([1 - upper, upper])
         share = weight.sum(1) / len(logs)

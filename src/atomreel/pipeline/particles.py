@@ -67,16 +67,20 @@ class Followed:
         }
 
 
-def follow_particles(movie: Movie, *, memory: int = 3, volume: bool = True) -> Followed:
+def follow_particles(
+    movie: Movie, *, memory: int = 3, volume: bool = True, drifts: bool = True, frames: tuple[int, ...] = ()
+) -> Followed:
     """Particles of a movie, their tracks and events. Nothing is set by hand.
 
     memory: frames that a particle may be missing for. volume: sizes that add up in a merge are area^1.5 (solid particles); else areas.
-    Size and contrast sign come from four frames over the movie, the longest step is half the usual distance of neighbours.
+    drifts: False where the field is known to stand still, or nothing in it does. frames: those that size and contrast sign are taken
+    from, by default four over the movie.
+    The longest step is half the usual distance of neighbours.
     Raises InputError for a movie in which no particle stands out.
     """
-    frames = [clean_or_blank(movie[i].data)[0] for i in spread(len(movie), most=LOOKED_AT)]
-    look = survey_particles(frames)
-    drift = measure_drift(movie) if len(movie) > 1 else _still()
+    chosen = frames or tuple(spread(len(movie), most=LOOKED_AT))
+    look = survey_particles([clean_or_blank(movie[i].data)[0] for i in chosen])
+    drift = measure_drift(movie) if drifts and len(movie) > 1 else _still(len(movie))
     found = [
         find_particles(clean_or_blank(movie[i].data)[0], look).assign(frame=i) for i in range(len(movie))
     ]
@@ -125,8 +129,8 @@ def describe_particles(summary: dict[str, Any]) -> str:
     )
 
 
-def _still() -> pd.DataFrame:
-    return pd.DataFrame({"frame": [0], "dy": [0.0], "dx": [0.0], "dy_err": [0.0], "dx_err": [0.0]})
+def _still(frames: int) -> pd.DataFrame:
+    return pd.DataFrame({"frame": range(frames), **dict.fromkeys(("dy", "dx", "dy_err", "dx_err"), 0.0)})
 
 
 def _neighbours(sure: pd.DataFrame) -> float:
