@@ -15,7 +15,10 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from results_defects import windows
+from results_kinetics import full_movies, trajectories
 from results_movies import holes, reactions
+from results_oneframe import oneframe
 from rows import REMARKS, measured, row
 
 ROOT = Path(__file__).parents[1]
@@ -46,6 +49,11 @@ COMMANDS = {
     "growth": "python benchmarks/bench_growth.py series; python benchmarks/bench_growth.py movies out/growth; "
     "python benchmarks/bench_growth.py yardstick out/yardstick/holes --truth DATA/Y3_movies/holes",
     "reactions": "python benchmarks/bench_reactions.py --draws 150",
+    "trajectories": "python benchmarks/bench_trajectories.py",
+    "full_movies": "python benchmarks/bench_full_movies.py out/full_movies",
+    "windows": "python benchmarks/bench_windows.py",
+    "oneframe": "python benchmarks/bench_oneframe.py out/oneframe",
+    "windows_search": "python benchmarks/search_windows.py",
     "boundary": "python benchmarks/bench_boundary.py out/real/graphene-hrtem-boundary",
 }
 
@@ -427,7 +435,11 @@ SECTIONS: dict[str, Callable[[], Iterator[str]]] = {
     "Atoms per column": heights,
     "Growing holes": holes,
     "Defects and their reactions": reactions,
+    "Whole movies with known truth": full_movies,
+    "Classes, trajectories, memory": trajectories,
     "Places that the finder does not know": known,
+    "Defects in windows": windows,
+    "Defects learned from one frame": oneframe,
     "Bonds of graphene in HRTEM": bonds,
     "Dumbbells, bonds and rings": neighbours,
     "Real images": real,

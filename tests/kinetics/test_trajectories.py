@@ -57,9 +57,9 @@ def judged(tracks, **more):
 
 
 def test_kinds_of_long_tracks_are_right_and_probabilities_honest():
-    """600 tracks of 10 to 60 frames, drawn from what the criteria say. Told kinds are right as often as claimed; the mean
+    """450 tracks of 10 to 60 frames, drawn from what the criteria say. Told kinds are right as often as claimed; the mean
     probability of the truth in bins of it is the share that is true, within 3.5 binomial σ."""
-    truth, tracks = many(1, 600, (10, 20, 40, 60))
+    truth, tracks = many(1, 450, (10, 20, 40, 60))
     found = judged(tracks)
     real = found["track"].map(truth).to_numpy()
     told = (found["kind"] != SHORT).to_numpy()
@@ -79,7 +79,7 @@ def test_kinds_of_long_tracks_are_right_and_probabilities_honest():
 @pytest.mark.parametrize("kind", KINDS[:2])
 def test_false_alarms_of_flickering_stay_rare(kind):
     """Tracks that only misreadings interrupt, twice as often as stated: told to flicker in less than 2 %."""
-    _, tracks = many(2, 250, (30, 60), kind=kind, misread=0.02)
+    _, tracks = many(2, 150, (30, 60), kind=kind, misread=0.02)
     assert (judged(tracks)["kind"] == "flickering").mean() < 0.02
 
 

@@ -120,7 +120,7 @@ def judge_sites(
     intensity[there["site"], there["frame"]] = there["intensity"]
     typical = np.array([np.median(v[np.isfinite(v)]) if np.isfinite(v).any() else np.nan for v in intensity])
     fit = fit_lattices(sites.table.assign(intensity=typical, score=1.0), shape=shape)
-    seen = np.isfinite(sites.found) & ~_holes(sites)
+    seen = np.isfinite(sites.found) & ~_holes(sites, bare_sites(fit, sites, shape=shape))
     empty = (seen & (sites.found == 0)).sum(0) / np.maximum(seen.sum(0), 1)
     seen &= empty <= np.median(empty) + BLURRED
     found = []
@@ -151,12 +151,26 @@ def _what(fit: LatticeFit) -> str:
     )
 
 
-def _holes(sites: Sites) -> npt.NDArray[np.bool_]:
-    """(S, T) empty sites that hang together with three others: a hole, where nothing is judged."""
+def bare_sites(fit: LatticeFit, sites: Sites, *, shape: tuple[int, int]) -> Array:
+    """(M, 2) places of the lattice within the field at which no column ever stood: of a hole that was there from the start.
+
+    None where there are several lattices: one of them would go on through the others.
+    """
+    if len(fit.lattices) != 1:
+        return np.zeros((0, 2))
+    lattice = fit.lattices[0]
+    every = lattice.positions(*lattice.inside(shape))
+    far = cKDTree(sites.table[["y", "x"]]).query(every)[0] > 0.5 * sites.spacing
+    return np.asarray(every[far])
+
+
+def _holes(sites: Sites, bare: Array) -> npt.NDArray[np.bool_]:
+    """(S, T) empty sites that hang together with three others, `bare` ones among them: a hole, where nothing is judged."""
     where = sites.table[["y", "x"]].to_numpy()
     out = sites.found == 0
     for empty in out.T:
-        empty[empty] = group_sizes(where[empty], NEIGHBOURS * sites.spacing) >= HOLE
+        size = group_sizes(np.concatenate([where[empty], bare]), NEIGHBOURS * sites.spacing)
+        empty[empty] = size[: empty.sum()] >= HOLE
     return np.asarray(out)
 
 
