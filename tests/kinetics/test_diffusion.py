@@ -52,3 +52,25 @@ def test_units_and_bad_input(rng):
     assert scaled.d == pytest.approx(0.04 * plain.d) and scaled.unit == "Å²/s"
     with pytest.raises(InputError, match="three points"):
         fit_diffusion(tracks.groupby("track").head(2))
+
+
+def smeared(rng, d, error, *, exposure, fine=16):
+    """Frames 1 s apart, each exposed for a share of it: the mean of a path drawn in fine steps, and an error."""
+    step = rng.normal(0, np.sqrt(2 * d / fine), (12, 60 * fine, 2))
+    path = np.cumsum(step, axis=1).reshape(12, 60, fine, 2)
+    return table(path[:, :, : round(exposure * fine)].mean(axis=2) + rng.normal(0, error, (12, 60, 2)), rng)
+
+
+@pytest.mark.parametrize(("exposure", "error"), [(1.0, 0.3), (0.5, 0.6)])
+def test_motion_blur_is_no_bias_of_d_and_is_told_from_the_localisation_error(rng, exposure, error):
+    d = 0.5
+    tables = [smeared(rng, d, error, exposure=exposure) for _ in range(140)]
+    fits = [fit_diffusion(one, exposure=exposure) for one in tables]
+    assert 0.9 < np.mean([f.low <= d <= f.high for f in fits]) <= 0.995
+    assert np.mean([f.d for f in fits]) == pytest.approx(d, rel=0.05)
+    assert np.sqrt(np.mean([f.localisation**2 for f in fits])) == pytest.approx(error, rel=0.12)
+    # Without the exposure the error comes out too small.
+    blind = [fit_diffusion(one).localisation for one in tables]
+    assert np.sqrt(np.mean(np.square(blind))) < 0.92 * error
+    with pytest.raises(InputError, match="exposure"):
+        fit_diffusion(tables[0], exposure=-1.0)

@@ -39,18 +39,23 @@ def fit_diffusion(
     times: npt.ArrayLike | None = None,
     pixel: tuple[float, float] | None = None,
     drift: pd.DataFrame | None = None,
+    exposure: float = 0.0,
     level: float = 0.95,
 ) -> Diffusion:
     """Two-dimensional free diffusion of all tracks together (Vestergaard, Blainey & Flyvbjerg, PRE 89, 022726 (2014)).
 
     With steps Δ_n over times t_n, E[Δ_n²] + 2 E[Δ_n Δ_n+1] = 2 D t_n whatever the localisation error and the
     motion blur, so D = Σ(Δ_n² + 2⟨ΔΔ′⟩) / (2 Σ t_n): pauses and gaps enter with their true length.
-    tracks: track, frame, y, x [px]. pixel: (dy, dx) [Å]. drift: taken off first.
+    tracks: track, frame, y, x [px]. pixel: (dy, dx) [Å]. drift: taken off first. exposure: how long each frame is exposed [s, or frames
+    without times]: what moves meanwhile is smeared, which takes D·exposure/3 from E[Δ_n Δ_n+1] = −σ² + D·exposure/3 (their equation 3 with
+    2R Δt = exposure/3, Berglund, PRE 82, 011917 (2010)); D itself does not need it, the localisation error σ does.
     The interval uses the larger of the theoretical variance for Gaussian steps and the scatter seen between
     tracks and steps, so rare hops, whose few large steps carry everything, widen it. Raises InputError for fewer
     than two successive steps.
     """
     tail = (1 - check_level(level)) / 2
+    if not (np.isfinite(exposure) and exposure >= 0):
+        raise InputError(f"exposure {exposure}: expected a time, 0 for frames taken at once")
     table = tracks.sort_values(["track", "frame"], kind="stable")
     frame = table["frame"].to_numpy(np.int64)
     seconds = frame.astype(float) if times is None else np.asarray(times, dtype=float)[frame]
@@ -81,7 +86,8 @@ def fit_diffusion(
         low, high = 0.0, d + float(stats.norm.ppf(1 - tail)) * float(np.sqrt(variance))
     scale = 1.0 if pixel is None else float(np.sqrt(pixel[0] * pixel[1]))
     unit = ("px²" if pixel is None else "Å²") + ("/frame" if times is None else "/s")
-    return Diffusion(d, low, max(high, 0.0), float(np.sqrt(noise)) / scale, int(same.sum()), unit, level)
+    smeared = max(-float(bond) + max(d, 0.0) * exposure / 3, 0.0)
+    return Diffusion(d, low, max(high, 0.0), float(np.sqrt(smeared)) / scale, int(same.sum()), unit, level)
 
 
 def _theory(d: float, noise: float, total: float, count: int) -> float:
