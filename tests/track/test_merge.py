@@ -117,3 +117,15 @@ def test_nothing_to_merge_and_bad_input(rng):
         find_merges(pd.concat([tracks, tracks]), reach=1)
     with pytest.raises(InputError, match="finite"):
         find_merges(tracks.assign(area=np.nan), reach=1, size="area")
+
+
+def test_what_neither_reading_explains_is_no_merge(rng):
+    """A neighbour that swells fivefold as a small track ends: an overlapping pair parted wrongly, no coalescence."""
+    tracks, truth = coalescence(rng)
+    row = truth.iloc[0]
+    lost = tracks["track"] == row["track"]
+    tracks.loc[lost, "area"] *= 0.2
+    tracks.loc[(tracks["track"] == row["partner"]) & (tracks["frame"] >= row["frame"]), "area"] *= 5
+    events = find_merges(tracks, reach=12.0, size="area").set_index("track")
+    assert events["confidence"][row["track"]] < 0.5
+    assert (events["confidence"] > 0.5).sum() >= 0.95 * (len(truth) - 1)

@@ -21,6 +21,7 @@ from atomreel.track.assign import assign
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
+_NEITHER = 1e-3  # likelihood of what neither reading explains, against the top of the Gaussian
 _ALONE = 50.0  # cost above every candidate: an end takes whichever partner is likeliest
 
 
@@ -174,40 +175,53 @@ def _confidence(movie: _Movie, pairs: _Pairs, reach: float, window: int) -> Floa
         # What merges was near, as a Gaussian with its 2σ at `reach`; what has nothing to do with it is anywhere.
         density = 2 * np.exp(-2 * (pairs.away / reach) ** 2) / (1 - np.exp(-2))
         return _posterior(np.log(density / pairs.chance), pairs, ends=pairs.ends)
-    lost, _ = _average(movie, pairs.gone, -1, window)
-    old, old_at = _average(movie, pairs.before, -1, window)
-    new, new_at = _average(movie, pairs.after, 1, window)
+    lost, _, lasted = _average(movie, pairs.gone, -1, window)
+    old, old_at, past = _average(movie, pairs.before, -1, window)
+    new, new_at, future = _average(movie, pairs.after, 1, window)
     gain = new - old
     spread, jitter = _usual(movie, window)
     share = (lost / np.maximum(lost + old, 1e-30))[:, None]
     pull = share * (movie.where[pairs.gone] - old_at)
     moved = new_at - old_at
+    # The usual changes are those of whole windows: what was seen for a shorter time is less certain.
+    short = np.sqrt(window / np.minimum(np.minimum(past, future), lasted))
     # Errors of sizes grow with the size: `spread` is a share of it. A merge adds the scatter of what was lost.
-    wide = spread * np.hypot(old, lost)
-    narrow = spread * old
-    size = np.log(narrow / wide) - 0.5 * (((gain - lost) / wide) ** 2 - (gain / narrow) ** 2)
-    place = -0.5 * (((moved - pull) ** 2).sum(1) - (moved**2).sum(1)) / jitter**2
+    size = _ratio(
+        ((gain - lost) / (spread * short * np.hypot(old, lost))) ** 2,
+        (gain / (spread * short * old)) ** 2,
+        scale=np.hypot(old, lost) / old,
+    )
+    at = ((moved - pull) ** 2).sum(1), (moved**2).sum(1)
+    place = _ratio(*(one / (jitter * short) ** 2 for one in at), scale=np.ones(len(gain)))
     # One of the candidates at most can be the cause: each is as likely as the next before sizes are looked at.
     ends, own, rivals = np.unique(pairs.gone, return_inverse=True, return_counts=True)
-    ratio = np.clip(size, -20, 20) + np.clip(place, -20, 20) - np.log(rivals[own])
+    ratio = size + place - np.log(rivals[own])
     return _posterior(ratio, pairs, ends=len(ends))
 
 
-def _average(movie: _Movie, rows: Ints, way: int, window: int) -> tuple[Floats, Floats]:
-    """Median size and place of the rows of the same track from `rows` on, forwards or backwards in time."""
+def _ratio(merged: Floats, alone: Floats, *, scale: Floats) -> Floats:
+    """Log likelihood ratio of two Gaussians, from squared deviations in units of their widths. scale: of the first's width to the second's.
+
+    Now and then neither holds, as where a pair is parted wrongly: what is far from both says nothing.
+    """
+    return np.asarray(np.log((np.exp(-0.5 * merged) / scale + _NEITHER) / (np.exp(-0.5 * alone) + _NEITHER)))
+
+
+def _average(movie: _Movie, rows: Ints, way: int, window: int) -> tuple[Floats, Floats, Ints]:
+    """Median size and place of the rows of the same track from `rows` on, forwards or backwards in time, and their number."""
     steps = rows[:, None] + way * np.arange(window)
     safe = np.clip(steps, 0, len(movie.track) - 1)
     own = (movie.track[safe] == movie.track[rows][:, None]) & (safe == steps)
     size = np.nanmedian(np.where(own, movie.size[safe], np.nan), axis=1)
     where = np.nanmedian(np.where(own[..., None], movie.where[safe], np.nan), axis=1)
-    return size, where
+    return size, where, own.sum(axis=1)
 
 
 def _usual(movie: _Movie, window: int) -> tuple[float, float]:
     """How much the averaged size (as a share) and place of a track change where nothing happens: robust 1σ."""
     inner = np.flatnonzero((movie.track[1:] == movie.track[:-1]) & (movie.frame[1:] - movie.frame[:-1] == 1))
-    old, old_at = _average(movie, inner, -1, window)
-    new, new_at = _average(movie, inner + 1, 1, window)
+    old, old_at, _ = _average(movie, inner, -1, window)
+    new, new_at, _ = _average(movie, inner + 1, 1, window)
     change = np.abs(new - old) / np.maximum(old, 1e-30)
     return (
         max(float(np.median(change)) / 0.6745, 1e-3),
