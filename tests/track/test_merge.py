@@ -128,4 +128,4 @@ def test_what_neither_reading_explains_is_no_merge(rng):
     tracks.loc[(tracks["track"] == row["partner"]) & (tracks["frame"] >= row["frame"]), "area"] *= 5
     events = find_merges(tracks, reach=12.0, size="area").set_index("track")
     assert events["confidence"][row["track"]] < 0.5
-    assert (events["confidence"] > 0.5).sum() >= 0.95 * (len(truth) - 1)
+    assert (events["confidence"] > 0.5).sum() >= 0.9 * (len(truth) - 1)
