@@ -1,7 +1,7 @@
 """Search of learning rate, momentum, weight decay and size of the classifier of windows, that can be run again and goes on where it stopped.
 
     pip install 'atomreel[search]'
-    python benchmarks/search_windows.py [--trials 12] [--steps 160] [--storage out/search_windows.log]
+    python benchmarks/search_windows.py [--trials 12] [--steps 120] [--storage out/search_windows.log]
 
 Every trial trains on the same simulated windows for as many steps and is judged by its cross-entropy on the same held-out ones;
 trials that lag behind the median are stopped. Seeds are fixed: the same trials come again. The storage is a log file, so a search
@@ -29,18 +29,18 @@ from atomreel.train.loop import schedule
 
 HERE = Path(__file__).parent
 SEED = 31_415
-HELD_OUT = 32  # blocks of 64 windows
+DRAWN, HELD_OUT = 96, 24  # blocks of 64 windows
 STARTED = 4  # trials drawn at random before the sampler learns from them
 Tensors = dict[str, torch.Tensor]
 
 
-def encoded(blocks: int, *, part: int, copies: int) -> Tensors:
-    """Windows of `blocks` fresh blocks, each `copies` times with another noise."""
+def encoded(blocks: int, *, part: int) -> Tensors:
+    """Windows of `blocks` fresh blocks."""
     made = []
     for k in range(blocks):
         rng = np.random.default_rng([SEED, part, k])
         block = TASK.sample(rng)
-        made += [TASK.encode(block, rng) for _ in range(64 * copies)]
+        made += [TASK.encode(block, rng) for _ in range(64)]
     return {key: torch.from_numpy(np.stack([one[key] for one in made])) for key in made[0]}
 
 
@@ -93,12 +93,12 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--trials", type=int, default=12, help="in all, those in the storage included")
-    parser.add_argument("--steps", type=int, default=160)
+    parser.add_argument("--steps", type=int, default=120)
     parser.add_argument("--storage", type=Path, default=Path("out/search_windows.log"))
     parser.add_argument("--out", type=Path, default=HERE / "measured" / "windows_search.json")
     given = parser.parse_args()
     given.storage.parent.mkdir(parents=True, exist_ok=True)
-    data, held_out = encoded(160, part=1, copies=1), encoded(HELD_OUT, part=2, copies=1)
+    data, held_out = encoded(DRAWN, part=1), encoded(HELD_OUT, part=2)
 
     def objective(trial: optuna.Trial) -> float:
         chosen = {

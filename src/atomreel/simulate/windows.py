@@ -38,6 +38,11 @@ NOISES: dict[str, tuple[float, float]] = {
     "poisson": (0.02, 0.1),
     "speckle": (0.01, 0.15),
 }
+STRAIN, SHEAR = (
+    0.012,
+    0.025,
+)  # standard deviations of every component of the strain, and of the shear of a drifting scan
+WOBBLE = 1.0  # px: the largest standard deviation of the shifts of scan lines
 PAD = 16  # px around a window, so that what the Fourier sum wraps around stays outside
 BOX = SIDE + 2 * PAD
 Array = npt.NDArray[np.float64]
@@ -183,8 +188,8 @@ def random_frames(count: int, rng: np.random.Generator) -> Array:
     c, s = np.cos(angle), np.sin(angle)
     turn = np.stack([np.stack([c, s], -1), np.stack([-s, c], -1)], -2)
     turn[:, 0] *= rng.choice([-1.0, 1.0], count)[:, None]
-    strain = np.eye(2) + rng.normal(0, 0.008, (count, 2, 2))
-    strain[:, 0, 1] += rng.normal(0, 0.012, count)  # x moves with y: the scan drifts
+    strain = np.eye(2) + rng.normal(0, STRAIN, (count, 2, 2))
+    strain[:, 0, 1] += rng.normal(0, SHEAR, count)  # x moves with y: the scan drifts
     return np.asarray(turn @ strain)
 
 
@@ -232,7 +237,7 @@ def instrument(count: int, rng: np.random.Generator) -> tuple[Float32, Float32, 
     weight[[0, -1]] = 1
     transfer /= ((transfer * weight).sum((1, 2)) / BOX**2)[:, None, None]  # unit peak
     wobble = (
-        rng.normal(0, 1, (count, BOX)) * (rng.uniform(0, 0.5, count) * (rng.random(count) < 0.7))[:, None]
+        rng.normal(0, 1, (count, BOX)) * (rng.uniform(0, WOBBLE, count) * (rng.random(count) < 0.7))[:, None]
     )
     return transfer, wobble.astype(np.float32), _backdrops(count, rng)
 

@@ -77,12 +77,12 @@ class WindowsTask:
     @property
     def recipe(self) -> Mapping[str, Any]:
         return {
-            "steps": 3000,
+            "steps": 2400,
             "batch": 128,
             "rate": 4e-3,
             "weight_decay": 1e-2,
             "first": 16,
-            "fresh": 0.4,
+            "fresh": 0.5,
             "window": 600,
             "examples": 200,
         }
