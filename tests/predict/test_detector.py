@@ -50,7 +50,9 @@ def test_scores_are_frequencies(seed: int) -> None:
     rng = np.random.default_rng(seed)
 
     def table(n: int, kind: int, centre: float) -> pd.DataFrame:
-        return pd.DataFrame({"kind": KINDS[kind], "logit": rng.normal(centre, 1.5, n)})
+        return pd.DataFrame(
+            {"kind": KINDS[kind], "logit": rng.normal(centre, 1.5, n), "z": rng.normal(3, 1, n)}
+        )
 
     found, false, truth = [], [], []
     for _ in range(12):
@@ -70,10 +72,10 @@ def test_scores_are_frequencies(seed: int) -> None:
 
 
 def test_a_surer_output_has_a_higher_score_and_bounds_hold() -> None:
-    found = [pd.DataFrame({"kind": "dimmer", "logit": [2.0, 4.0]})]
-    false = [pd.DataFrame({"kind": pd.Series(dtype=str), "logit": pd.Series(dtype=float)})]
+    found = [pd.DataFrame({"kind": "dimmer", "logit": [2.0, 4.0], "z": 4.0})]
+    false = [pd.DataFrame({"kind": [], "logit": [], "z": []}, dtype=float).astype({"kind": str})]
     made = calibrate(found, false)
-    p = made.scores(pd.DataFrame({"kind": "dimmer", "logit": [-2.0, 0.0, 2.0, 4.0]}))
+    p = made.scores(pd.DataFrame({"kind": "dimmer", "logit": [-2.0, 0.0, 2.0, 4.0], "z": 4.0}))
     assert (np.diff(p) > 0).all()
     assert p[-1] < 1
     with pytest.raises(InputError, match="twin"):

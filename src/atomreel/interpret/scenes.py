@@ -18,6 +18,7 @@ from atomreel.interpret.residual import Residual, candidates
 Array = npt.NDArray[np.float64]
 SURE, LIKELY = 0.9, 0.5  # probability of a donor, and of what a pristine twin must not keep
 CORE, RIM = 1.4, 2.3  # σ: radius of a label, and of the ring around it that counts for nothing
+MOST_Z = 12 / 1.15  # σ; of artificial defects
 PATCH = 3.5  # σ: half width of what is transplanted
 LEVELS, QUANTILES = 10, 101  # bins of intensity and points of the distribution of noise in each
 WINDOW = 3  # neighbours by height on either side over which the local false-discovery rate is taken
@@ -164,14 +165,14 @@ def transplanted(
     rng: np.random.Generator,
     *,
     count: int,
-    least: float = 3.0,
+    least: float = 2.3,
     corner: tuple[int, int] = (0, 0),
 ) -> Scene:
     """`scene` with `count` more defects of which the truth is known.
 
-    Three of four are sure defects of `donors` (a scene of the same frame), weakened or strengthened by 0.25 to 1.15, at places that
-    a lattice vector leads to; the others, and all where there is no donor, are Gaussians as wide as a column, brighter or
-    dimmer, anywhere. None is weaker than |z| = `least`. corner: of `scene` in `donors`, where it is a part.
+    Three of four are sure defects of `donors` (a scene of the same frame) at places that a lattice vector leads to; the others, and
+    all where there is no donor, are Gaussians as wide as a column, brighter or dimmer, anywhere. Strengths are log-uniform
+    from |z| = `least` to 1.15 of the donor's, or 12. corner: of `scene` in `donors`, where it is a part.
     """
     rest = scene.residual.copy()
     low = ndimage.gaussian_filter(donors.residual, 0.5 * donors.sigma)  # much less noise, nearly the shape
@@ -184,11 +185,12 @@ def transplanted(
         if known:
             spot = sure.iloc[int(rng.integers(len(sure)))]
             centre = spot[["y", "x"]].to_numpy(float)
-            factor = float(np.clip(rng.uniform(0.25, 1.15), least / abs(spot["z"]), None))
-            size, sign = abs(spot["z"]) * factor, int(spot["sign"])
+            own, sign = abs(float(spot["z"])), int(spot["sign"])
         else:
             centre = np.array([rng.uniform(0, n - 1) for n in rest.shape])
-            sign, size = int(rng.choice((-1, 1))), float(rng.uniform(least + 1, 12))
+            own, sign = MOST_Z, int(rng.choice((-1, 1)))
+        size = float(np.exp(rng.uniform(np.log(least), np.log(max(1.15 * own, 2 * least)))))
+        factor = size / own
         there = pd.concat([taken, pd.DataFrame(rows)])[["y", "x"]].to_numpy(float)
         start = centre - np.array(corner) if known else centre
         place = _free_place(replace(scene, spots=scene.spots.iloc[:0]), start, rng, taken=there)

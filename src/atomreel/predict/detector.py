@@ -20,16 +20,22 @@ from atomreel.nets.detector import CLASSES
 Array = npt.NDArray[np.float64]
 KINDS = CLASSES[1:]
 AGREES = 1.5  # least z, of the right sign, near a detection
-LEAST = 0.2  # output of the network below which nothing is even counted
-SLOPE, SLOPE_SD, LEVEL_SD = 1.0, 0.5, 4.0  # what is known of the calibration before any detection
+LEAST = 0.03  # output of the network below which nothing is even counted
+SLOPE, SLOPE_SD, LEVEL_SD, HEIGHT_SD = (
+    1.0,
+    0.5,
+    4.0,
+    1.0,
+)  # what is known of the calibration before any detection
 COLUMNS = ("y", "x", "y_err", "x_err", "kind", "logit", "z")
 
 
 def defect_maps(net: torch.nn.Module, scene: Scene) -> npt.NDArray[np.float32]:
-    """(3, Y, X) outputs of the network, 1 in sum: background, brighter, dimmer."""
+    """(3, Y, X) outputs of the network, 1 in sum: background, brighter, dimmer; background where the lattice is not seen."""
     with torch.inference_mode():
         out = torch.softmax(net(torch.from_numpy(scene.channels()[None])), 1)[0]
-    return np.asarray(out.numpy())
+    background = np.array([1, 0, 0], np.float32)[:, None, None]
+    return np.where(scene.valid, out.numpy(), background)
 
 
 def detections(maps: npt.NDArray[np.float32], scene: Scene, *, factor: float = 1.0) -> pd.DataFrame:
@@ -90,13 +96,19 @@ def _once(table: pd.DataFrame, apart: float) -> pd.DataFrame:
     return table.iloc[kept].reset_index(drop=True)
 
 
+def _over(z: Array) -> Array:
+    """How far |z| is above 4, at most 4: beyond, height says nothing more."""
+    return np.minimum(np.abs(z), 8.0) - 4.0
+
+
 @dataclass(frozen=True)
 class Calibration:
-    """score = sigmoid(level[kind] + slope · logit). frames: how many it was measured on. found, false: detections in them, and
+    """score = sigmoid(level[kind] + slope · logit + height · (|z| − 4)). frames: how many it was measured on. found, false: detections in them, and
     in their pristine twins."""
 
     level: dict[str, float]
     slope: float
+    height: float
     frames: int
     found: dict[str, int]
     false: dict[str, int]
@@ -104,7 +116,8 @@ class Calibration:
     def scores(self, table: pd.DataFrame) -> Array:
         """(N,) probability that each detection is no noise."""
         level = table["kind"].map(self.level).to_numpy(float)
-        return np.asarray(expit(level + self.slope * table["logit"].to_numpy(float)))
+        t, z = table["logit"].to_numpy(float), table["z"].to_numpy(float)
+        return np.asarray(expit(level + self.slope * t + self.height * _over(z)))
 
 
 def twin_detections(net: torch.nn.Module, scene: Scene, rng: np.random.Generator) -> pd.DataFrame:
@@ -116,9 +129,9 @@ def twin_detections(net: torch.nn.Module, scene: Scene, rng: np.random.Generator
 def calibrate(found: Sequence[pd.DataFrame], false: Sequence[pd.DataFrame]) -> Calibration:
     """What an output is worth, from detections in frames (`found`) and in their pristine twins (`false`), frame by frame.
 
-    If false ones come at rate λ₀(t) at logit t, all come at λ₀(t) + λ₁(t); with log λ₁/λ₀ = a + b t (a for each kind, b shared)
-    a detection among both lists is from a frame with probability (1 + e^η)/(2 + e^η), η = a + b t, and true with e^η/(1 + e^η).
-    Maximum a posteriori with a ~ N(0, 4²) and b ~ N(1, 0.5²). True means: not what noise and misfit make, which the twins know
+    If false ones come at rate λ₀ at logit t and height z, all come at λ₀ + λ₁; with η = log λ₁/λ₀ = a + b t + c (|z| − 4), a for each
+    kind, a detection among both lists is from a frame with probability (1 + e^η)/(2 + e^η), and true with e^η/(1 + e^η).
+    Maximum a posteriori with a ~ N(0, 4²), b ~ N(1, 0.5²), c ~ N(0, 1), b and c not negative; |z| counts up to 8. True means: not what noise and misfit make, which the twins know
     as far as they are as often bright as dark. Raises InputError for lists of unequal length.
     """
     if len(found) != len(false) or not found:
@@ -128,23 +141,25 @@ def calibrate(found: Sequence[pd.DataFrame], false: Sequence[pd.DataFrame]) -> C
     both = pd.concat([*found, *false], ignore_index=True)
     real = np.arange(len(both)) < sum(len(one) for one in found)
     kind = both["kind"].map({name: k for k, name in enumerate(KINDS)}).to_numpy(int)
-    t = both["logit"].to_numpy(float)
+    t, over = both["logit"].to_numpy(float), _over(both["z"].to_numpy(float))
 
     def cost(values: Array) -> float:
-        eta = values[kind] + values[-1] * t
+        eta = values[kind] + values[-2] * t + values[-1] * over
         here = np.logaddexp(0, eta) - np.logaddexp(np.log(2), eta)
         there = -np.logaddexp(np.log(2), eta)
-        prior = np.sum(values[:-1] ** 2) / (2 * LEVEL_SD**2) + (values[-1] - SLOPE) ** 2 / (2 * SLOPE_SD**2)
+        prior = np.sum(values[:-2] ** 2) / (2 * LEVEL_SD**2) + (values[-2] - SLOPE) ** 2 / (2 * SLOPE_SD**2)
+        prior += values[-1] ** 2 / (2 * HEIGHT_SD**2)
         return float(prior - np.where(real, here, there).sum())
 
     best = optimize.minimize(
         cost,
-        np.array([0.0] * len(KINDS) + [SLOPE]),
+        np.array([0.0] * len(KINDS) + [SLOPE, 0.0]),
         method="L-BFGS-B",
-        bounds=[(-30, 30)] * len(KINDS) + [(0.05, 5)],
+        bounds=[(-30, 30)] * len(KINDS) + [(0.05, 5), (0, 5)],
     ).x
     return Calibration(
         {name: float(best[k]) for k, name in enumerate(KINDS)},
+        float(best[-2]),
         float(best[-1]),
         len(found),
         {name: int(((kind == k) & real).sum()) for k, name in enumerate(KINDS)},
