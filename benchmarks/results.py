@@ -19,6 +19,7 @@ from results_defects import windows
 from results_kinetics import full_movies, trajectories
 from results_movies import holes, reactions
 from results_oneframe import oneframe
+from results_tracks import tracks
 from rows import REMARKS, measured, row
 
 ROOT = Path(__file__).parents[1]
@@ -48,6 +49,9 @@ COMMANDS = {
     "symmetry": "python benchmarks/bench_symmetry.py",
     "growth": "python benchmarks/bench_growth.py series; python benchmarks/bench_growth.py movies out/growth; "
     "python benchmarks/bench_growth.py yardstick out/yardstick/holes --truth DATA/Y3_movies/holes",
+    "link": "python benchmarks/bench_link.py",
+    "tracks_peer": "python benchmarks/bench_tracks.py",
+    "real_tracks": "python benchmarks/bench_real_tracks.py DATA",
     "reactions": "python benchmarks/bench_reactions.py --draws 150",
     "trajectories": "python benchmarks/bench_trajectories.py",
     "full_movies": "python benchmarks/bench_full_movies.py out/full_movies",
@@ -435,6 +439,7 @@ SECTIONS: dict[str, Callable[[], Iterator[str]]] = {
     "Atoms per column": heights,
     "Growing holes": holes,
     "Defects and their reactions": reactions,
+    "Tracks, particles and molecules": tracks,
     "Whole movies with known truth": full_movies,
     "Classes, trajectories, memory": trajectories,
     "Places that the finder does not know": known,
