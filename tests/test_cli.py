@@ -21,7 +21,7 @@ FOUND = ["file", "frame", "y", "x", "y_err", "x_err", "score", "species", "inten
 CLASSES = ["square", "rectangular", "centred", "hexagonal", "oblique", "noise"]
 VERBS = [
     *("run", "info", "find", "heights", "symmetry", "transition", "surface", "reactions", "beam"),
-    "particles",
+    *("particles", "detect", "merge"),
     *("simulate", "train", "evaluate", "models", "report", "export", "keys", "doctor"),
 ]
 QUICK = ("--set", "symmetry.passes=0", "--set", "run.preview=2")

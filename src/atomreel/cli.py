@@ -260,6 +260,25 @@ def detect(
     typer.echo(out)
 
 
+@app.command(epilog="Example: atomreel merge ws2.atomreel detected")
+def merge(
+    run: Annotated[Path, typer.Argument(help="A Run folder.", show_default=False)],
+    detected: Annotated[
+        Path | None, typer.Argument(help="Folder that 'atomreel detect' wrote.", show_default=False)
+    ] = None,
+) -> None:
+    """Defects of every method in one table, RUN/sources.parquet: who found what, a combined score, where they disagree.
+
+    The methods: single frames, the whole movie, and the detector or classifier of DETECTED. The report is written again.
+    """
+    from atomreel.pipeline.merge import describe_sources, merge_sources
+    from atomreel.report.page import write_report
+
+    for line in describe_sources(merge_sources(run, detected)):
+        screen.print(escape(line), highlight=False, soft_wrap=True)
+    typer.echo(write_report(run))
+
+
 @app.command(epilog="Example: atomreel simulate scope.toml -o simulated")
 def simulate(
     recipe: Annotated[Path, typer.Argument(help="Scope and material (TOML).", show_default=False)],

@@ -58,6 +58,13 @@ def test_the_combined_score_of_methods_that_saw_the_same_is_honest() -> None:
     assert abs(gap(found.score.to_numpy())) < 0.02 < gap(product)
 
 
+def test_brighter_names_no_defect() -> None:
+    one, two = listed([(0, 5.0, 5.0, "V_S", 0.7)]), listed([(0, 5.5, 5.0, "dimmer", 0.95)])
+    row = combine_sources({"movie": one, "detector": two}, reach=2.0).iloc[0]
+    assert row.kind == "V_S" and row.agree and row.kind_detector == "dimmer"
+    assert combine_sources({"detector": two, "movie": listed([])}, reach=2.0).iloc[0].kind == "dimmer"
+
+
 def test_order_and_number_of_methods() -> None:
     rng = np.random.default_rng(1)
     where = rng.uniform(0, 200, (30, 2))

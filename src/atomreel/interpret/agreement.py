@@ -15,6 +15,7 @@ from atomreel.core.tables import check_table
 
 Floats = npt.NDArray[np.float64]
 SILENT = 0.05  # probability that a method which lists nothing at a place is taken to give it
+UNNAMED = ("brighter", "dimmer")  # kinds that name no defect: they agree with any name and give way to it
 SUREST = 1e-4  # probabilities are taken to be no nearer to 0 and 1
 
 
@@ -24,11 +25,12 @@ def combine_sources(tables: Mapping[str, pd.DataFrame], *, reach: float) -> pd.D
     tables: name of the method → its table of defects. reach: how far two methods may differ about a place [px], half the
     distance of neighbouring sites, say. In every frame each method's defects are joined one to one with those of the methods before, the nearest first.
 
-    Result: a table of defects in which y, x are weighted means, `kind` is that of the method whose score is highest, `source` lists the
+    Result: a table of defects in which y, x are weighted means, `kind` is that of the method whose score is highest (of those that
+    give a name, not just UNNAMED), `source` lists the
     methods with "+", and `score` is the logarithmic pool of theirs: the mean of the log odds, that of a method which lists nothing there being
     that of SILENT. The methods saw the same pixels: multiplying their odds would count one piece of evidence several times, while their mean
     is never surer than the surest (M. Stone, Ann. Math. Stat. 32 (1961) 1339). `score_NAME` and `kind_NAME` are what each
-    said (NaN and "" where it is silent); `agree` is true where all name that kind. Rows are sorted by frame, y, x.
+    said (NaN and "" where it is silent); `agree` is true where no method is silent and none names another kind. Rows are sorted by frame, y, x.
     Raises InputError for no table, a reach that is no length, or missing columns.
     """
     if not tables:
@@ -91,7 +93,8 @@ def _pooled(rows: Mapping[str, pd.DataFrame], heard: npt.NDArray[np.bool_]) -> p
         dtype=object,
     )
     odds = logit(np.clip(np.where(heard, scores, SILENT), SUREST, 1 - SUREST))
-    surest = np.where(heard, scores, -1).argmax(axis=0)
+    named = heard & ~np.isin(kinds, UNNAMED)
+    surest = np.where(heard, scores + 2.0 * named, -1).argmax(axis=0)
     at = np.arange(heard.shape[1])
     kind = kinds[surest, at]
     where = {
@@ -114,7 +117,7 @@ def _pooled(rows: Mapping[str, pd.DataFrame], heard: npt.NDArray[np.bool_]) -> p
             "kind": kind,
             "score": expit(odds.mean(axis=0)),
             "source": ["+".join(names[here]) for here in heard.T],
-            "agree": (kinds == kind).all(axis=0),
+            "agree": heard.all(axis=0) & ((kinds == kind) | ~named).all(axis=0),
         }
     )
     said = {f"score_{name}": score for name, score in zip(rows, scores, strict=True)}

@@ -8,7 +8,7 @@ from typing import Any
 
 from atomreel.core.errors import RunError
 from atomreel.core.files import write_text
-from atomreel.report import curves, grains, pictures, tables, viewer, words
+from atomreel.report import curves, grains, pictures, sources, tables, viewer, words
 from atomreel.report.drawing import Drawing, style
 from atomreel.report.methods import methods
 from atomreel.report.results import Results, open_results
@@ -44,6 +44,7 @@ def _draw(results: Results, folder: Path) -> dict[str, list[Drawing]]:
         "grains": (grains.draw_grains, grains.draw_doubt, grains.draw_sizes),
         "tracks": (pictures.draw_tracks,),
         "defects": (pictures.draw_gallery,),
+        "sources": (sources.draw_sources,),
         "cell": (pictures.draw_cell,),
         "residual": (pictures.draw_residual,),
     }
@@ -86,6 +87,7 @@ def _contents(results: Results, drawings: dict[str, list[Drawing]]) -> dict[str,
         "rates": tables.rates_table(results),
         "reactions": (results.path / "reactions" / "reactions.html").is_file(),
         "events": tables.events_table(results),
+        "sources": sources.sources_tables(results),
         "others": others,
         "drawings": drawings,
         "methods": methods(results),

@@ -17,7 +17,18 @@ from atomreel.core.errors import RunError
 from atomreel.core.run import RunFolder
 
 UNKNOWN = 0.5  # domain below which a place is marked
-KNOWN_TABLES = ("atoms", "lattice", "grains", "boundaries", "phases", "defects", "tracks", "events", "drift")
+KNOWN_TABLES = (
+    "atoms",
+    "lattice",
+    "grains",
+    "boundaries",
+    "phases",
+    "defects",
+    "tracks",
+    "events",
+    "drift",
+    "sources",
+)
 
 
 @dataclass(frozen=True)
