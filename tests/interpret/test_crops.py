@@ -69,6 +69,15 @@ def test_the_number_of_classes_is_that_of_the_groups():
         assert (np.diff(np.bincount(found.label)) <= 0).all()
 
 
+def test_a_class_of_a_few_has_no_spread_of_its_own():
+    """Fifty descriptors of one group: one class, however few points a spread of its own could be fitted to."""
+    for seed in range(4):
+        data = np.random.default_rng(seed).standard_normal((50, 30))
+        found = classify(data)
+        assert found.probability.shape[1] == 1
+        assert found.criteria.loc[found.criteria["shape"] == "full", "bic"].iloc[4:].isna().all()
+
+
 def test_icl_does_not_split_what_is_no_gaussian():
     """Two groups, one of them a ring: BIC uses several Gaussians for it, ICL fewer."""
     rng = np.random.default_rng(3)

@@ -22,6 +22,7 @@ STARTS = 4  # of the mixture for every number of classes
 WINDOW = 0.45  # of half a crop: 1σ of the weight of its pixels in `classify`, so that the defect counts and not what lies at the rim
 PER_CLASS = 8  # crops that a class takes at least, so that its spread can be told
 CRITERIA = ("icl", "bic")
+LEAST = 3  # crops in a class of the common spread
 SHAPES = ("tied", "full")  # one spread for all classes, which is that of noise, or each its own
 
 
@@ -36,7 +37,7 @@ class Crops:
 
 @dataclass(frozen=True, eq=False)
 class Classes:
-    """probability: (N, k). criteria: one row per number and shape of classes: classes, shape, bic, icl (the lower the better), chosen.
+    """probability: (N, k). criteria: one row per number and shape of classes: classes, shape, bic, icl (the lower the better; NaN for a fit with a class of too few), chosen.
     features: (N, C) principal components, explained: (C,) their share of the variance. Classes are in the order of their size."""
 
     probability: Floats
@@ -152,7 +153,9 @@ def classify(
             fit = GaussianMixture(k, covariance_type=shape, n_init=STARTS, random_state=rng).fit(features)
             share = fit.predict_proba(features)
             entropy = -float((share * np.log(np.maximum(share, 1e-300))).sum())
-            bic = float(fit.bic(features))
+            # A spread of its own that is fitted to as few points as it has directions has no volume, and any likelihood.
+            few = 2 * features.shape[1] if shape == "full" and k > 1 else LEAST
+            bic = float(fit.bic(features)) if share.sum(axis=0).min() >= few else np.nan
             rows.append({"classes": k, "shape": shape, "bic": bic, "icl": bic + 2 * entropy})
             fits.append(share)
     criteria = pd.DataFrame(rows)
