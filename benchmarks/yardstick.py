@@ -91,21 +91,21 @@ def holes(source: Path, out: Path) -> Path:
 
 def defects(source: Path, out: Path) -> Path:
     """defects.parquet: frame, y, x, kind, state, track; rates.json: the rate matrix of a Mo and the neighbour that lacks an S, rates of equal
-    neighbours together, D of the vacancies by hops. The Run stays in OUT_DIR/run, its reactions in OUT_DIR/reactions; what single
+    neighbours together, D of the vacancies by hops. The Run stays in OUT_DIR/run; what single
     frames say is in OUT_DIR/frames/defects.parquet, for comparison."""
     if (out / "run" / "report.html").exists():  # a finished Run would be left as it is
         shutil.rmtree(out / "run")
     times = source / "times.csv"
     told = ["--set", f"input.times_csv={times}"] if times.exists() else []
     atomreel("run", source / "movie.tif", "-r", RECIPES / "defects.toml", *told, "-o", out / "run")
-    atomreel("reactions", out / "run", "-o", out / "reactions")
     (out / "frames").mkdir(exist_ok=True)
-    for source, folder in ((out / "reactions", out), (out / "run", out / "frames")):
+    judged = out / "run" / "reactions"
+    for source, folder in ((judged, out), (out / "run", out / "frames")):
         found = pd.read_parquet(source / "tracks.parquet")
         found["kind"] = found["kind"].replace({"Mo_W": "Mo", "Mo_W+V_S": "Mo_VS"})
         shown = [c for c in ("frame", "y", "x", "kind", "state", "track") if c in found]
         found[shown].to_parquet(folder / "defects.parquet", index=False)
-    rates = json.loads((out / "reactions" / "rates.json").read_text(encoding="utf-8"))
+    rates = json.loads((judged / "rates.json").read_text(encoding="utf-8"))
     states = ("Mo_W", "Mo_W+V_S:1", "Mo_W+V_S:2", "Mo_W+V_S:3")
 
     def matrix(end: str) -> list[list[float]]:
