@@ -99,13 +99,14 @@ def defects(source: Path, out: Path) -> Path:
     told = ["--set", f"input.times_csv={times}"] if times.exists() else []
     atomreel("run", source / "movie.tif", "-r", RECIPES / "defects.toml", *told, "-o", out / "run")
     (out / "frames").mkdir(exist_ok=True)
-    judged = out / "run" / "reactions"
-    for source, folder in ((judged, out), (out / "run", out / "frames")):
-        found = pd.read_parquet(source / "tracks.parquet")
+    run = out / "run"
+    judged = run / "reactions" if (run / "reactions").is_dir() else run  # a movie in which no layer was found
+    for tables, folder in ((judged, out), (run, out / "frames")):
+        found = pd.read_parquet(tables / "tracks.parquet")
         found["kind"] = found["kind"].replace({"Mo_W": "Mo", "Mo_W+V_S": "Mo_VS"})
         shown = [c for c in ("frame", "y", "x", "kind", "state", "track") if c in found]
         found[shown].to_parquet(folder / "defects.parquet", index=False)
-    rates = json.loads((judged / "rates.json").read_text(encoding="utf-8"))
+    rates = json.loads((run / "rates.json").read_text(encoding="utf-8"))
     states = ("Mo_W", "Mo_W+V_S:1", "Mo_W+V_S:2", "Mo_W+V_S:3")
 
     def matrix(end: str) -> list[list[float]]:
