@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from atomreel.interpret.residual import lattice_residual
-from atomreel.interpret.scenes import Scene, pristine, scene_of, transplanted
+from atomreel.interpret.scenes import Scene, pristine, scene_of, surrogate, transplanted
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +51,16 @@ def test_a_pristine_twin_has_no_defect_and_the_same_noise(scene: Scene) -> None:
     core = scene.valid & (np.abs(scene.z) < 2.5)
     assert twin.z[core].std() == pytest.approx(scene.z[core].std(), rel=0.02)
     assert len(twin.spots) == 0
+
+
+def test_a_surrogate_has_new_noise_of_the_same_kind(scene: Scene) -> None:
+    twin = surrogate(scene, np.random.default_rng(0))
+    core = scene.valid & (np.abs(scene.z) < 2.5)
+    assert twin.z[core].std() == pytest.approx(scene.z[core].std(), rel=0.15)
+    assert abs(np.corrcoef(twin.z[core], scene.z[core])[0, 1]) < 0.1
+    assert np.abs(twin.z).max() < 5
+    other = surrogate(scene, np.random.default_rng(1))
+    assert abs(np.corrcoef(twin.z[core], other.z[core])[0, 1]) < 0.1
 
 
 def test_transplants_are_there_with_the_height_they_claim(scene: Scene) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import ndimage
+from scipy import fft, ndimage
 
 from atomreel.interpret.residual import Residual, candidates
 
@@ -131,6 +131,23 @@ def _disc(
 def pristine(scene: Scene, rng: np.random.Generator) -> Scene:
     """The twin without defects: the residual with its likely defects painted over by residual from a lattice vector
     away, its sign turned, and then bent so that at every intensity it is distributed as before: counting noise is skew."""
+    rest = _painted(scene, rng)
+    return replace(scene, residual=_distributed(-rest, rest, scene), spots=scene.spots.iloc[:0])
+
+
+def surrogate(scene: Scene, rng: np.random.Generator) -> Scene:
+    """A twin without defects whose noise nobody has seen: random phases with the spectrum of the painted residual (in units of its
+    noise), bent to its distribution at every intensity (J. Theiler & al. 1992). What is not random in a misfit is lost."""
+    rest = _painted(scene, rng)
+    power = np.abs(fft.rfft2(np.where(scene.valid, rest / scene.noise, 0.0)))
+    white = fft.rfft2(rng.standard_normal(rest.shape))
+    phases = white / np.maximum(np.abs(white), 1e-12)
+    noise = scene.noise * fft.irfft2(power * phases, s=rest.shape) / np.sqrt(scene.valid.mean())
+    return replace(scene, residual=_distributed(noise, rest, scene), spots=scene.spots.iloc[:0])
+
+
+def _painted(scene: Scene, rng: np.random.Generator) -> Array:
+    """The residual with its likely defects painted over by residual from a lattice vector away."""
     rest = scene.residual.copy()
     spline = ndimage.spline_filter(scene.residual)
     likely = scene.spots[scene.spots["p"] >= LIKELY][["y", "x"]].to_numpy(float)
@@ -140,22 +157,22 @@ def pristine(scene: Scene, rng: np.random.Generator) -> Scene:
             _fade(rest, centre, np.zeros_like(rest), scene.sigma)
         else:
             _fade(rest, centre, _moved(spline, source - centre, centre, scene.sigma), scene.sigma)
-    return replace(scene, residual=_skewed_as(rest, scene), spots=scene.spots.iloc[:0])
+    return rest
 
 
-def _skewed_as(rest: Array, scene: Scene) -> Array:
-    """−rest with the distribution of `rest`, in tenths of the image by intensity."""
-    out = -rest
+def _distributed(values: Array, like: Array, scene: Scene) -> Array:
+    """`values` bent to the distribution of `like`, in tenths of the image by intensity."""
+    out = values.copy()
     level = scene.model[scene.valid]
     edges = np.quantile(level, np.linspace(0, 1, LEVELS + 1)[1:-1])
     bins = np.searchsorted(edges, scene.model)
     share = np.linspace(0, 1, QUANTILES)
     for k in range(LEVELS):
         here = bins == k
-        known = rest[here & scene.valid]
-        if len(known) > QUANTILES:
-            wanted = np.quantile(known, share)
-            out[here] = np.interp(-rest[here], -wanted[::-1], wanted)
+        known = here & scene.valid
+        if known.sum() > QUANTILES:
+            own, wanted = np.quantile(values[known], share), np.quantile(like[known], share)
+            out[here] = np.interp(values[here], own, wanted)
     return out
 
 

@@ -162,11 +162,12 @@ def _pass_over(
         if index in shown:
             maps[index] = out
         if index in witnesses:
-            false[index], kept[index] = twin_detections(net, scene, rng), scene
+            alone = index == learned
+            false[index], kept[index] = twin_detections(net, scene, rng, learned=alone), scene
     if not tables:
         raise InputError(f"no frame shows a lattice; the first: {next(iter(refused.values()))}")
     if not false:  # only the frame that was learned from has a lattice
-        false[learned], kept[learned] = twin_detections(net, own, rng), own
+        false[learned], kept[learned] = twin_detections(net, own, rng, learned=True), own
     calibration = calibrate([tables[i] for i in false], list(false.values()))
     injected = [recovered(net, one, own, rng=rng, calibration=calibration) for one in kept.values()]
     tables = {i: one.assign(score=calibration.scores(one), source="detector") for i, one in tables.items()}

@@ -14,7 +14,7 @@ from scipy.special import expit, logit
 
 from atomreel.core.errors import InputError
 from atomreel.interpret.sampling import to_image
-from atomreel.interpret.scenes import Scene, pristine, transplanted
+from atomreel.interpret.scenes import Scene, pristine, surrogate, transplanted
 from atomreel.nets.detector import CLASSES
 
 Array = npt.NDArray[np.float64]
@@ -120,9 +120,12 @@ class Calibration:
         return np.asarray(expit(level + self.slope * t + self.height * _over(z)))
 
 
-def twin_detections(net: torch.nn.Module, scene: Scene, rng: np.random.Generator) -> pd.DataFrame:
-    """Detections in the pristine twin of a frame: all of them false."""
-    twin = pristine(scene, rng)
+def twin_detections(
+    net: torch.nn.Module, scene: Scene, rng: np.random.Generator, *, learned: bool = False
+) -> pd.DataFrame:
+    """Detections in the pristine twin of a frame: all of them false. learned: the network has learned from this frame and its
+    twin, so that one with noise of its own is taken."""
+    twin = surrogate(scene, rng) if learned else pristine(scene, rng)
     return detections(defect_maps(net, twin), twin)
 
 
