@@ -95,7 +95,7 @@ def right_links(tracks: pd.DataFrame) -> dict[str, float]:
 def ours(table: Path, out: Path) -> dict[str, Any]:
     command = [sys.executable, "-c", OURS, table, str(SETTINGS["max_step"]), str(SETTINGS["memory"]), out]
     done = subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE)
-    figures = {name: round(value, 1) for name, value in json.loads(done.stdout).items()}
+    figures = {name: round(value, 2) for name, value in json.loads(done.stdout).items()}
     return figures | right_links(pd.read_parquet(out))
 
 

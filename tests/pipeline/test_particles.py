@@ -87,6 +87,17 @@ def test_drift_coalescence_and_counts_of_a_simulated_movie(
     assert "3 merges" in describe_particles(summary)
 
 
+def test_a_smeared_frame_is_left_out_of_tracks(rng: np.random.Generator) -> None:
+    frames, _, _ = movie_of_discs(rng)
+    for smeared in (4, 13):  # the last one too: then tracks end before it, which is no event
+        frames[smeared] = gaussian_filter(frames[smeared], (0.5, 6.0)) + rng.normal(0, 2.5, frames[0].shape)
+    followed = follow_particles(Movie(frames, frames.shape[1:]))
+    assert followed.counts.loc[followed.counts["smeared"], "frame"].tolist() == [4, 13]
+    assert not followed.tracks["frame"].isin([4, 13]).any()
+    assert not followed.events["event"].isin(["birth", "end", "split"]).any()
+    assert (followed.events["event"] == "merge").sum() == 3
+
+
 def test_one_frame_and_bad_input(rng: np.random.Generator, tmp_path: Path) -> None:
     frames, truth, _ = movie_of_discs(rng)
     one = follow_particles(Movie(frames[:1], frames.shape[1:], times=np.array([2.0])))

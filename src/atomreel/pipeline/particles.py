@@ -28,14 +28,16 @@ STEP = 0.5  # of the usual distance of neighbours: a longer step would as often 
 CLOSE = 3.0  # radii: centres of particles that touch, and a step
 MARGIN = 1.6  # radii: nearer to the border a particle may be cut, or leave
 LASTING = 3  # points: what is seen in fewer frames flickers, and has no events
+SMEARED = 0.75  # of the usual contrast of the four frames on either side, below which a frame is not trusted with tracks
 LIKELY = 0.5  # confidence from which a merge is told in place of an end
 
 
 @dataclass(frozen=True)
 class Followed:
-    """particles: every candidate of every frame (`interpret.particles`, and frame). tracks: those of score 0.5 on, linked.
+    """particles: every candidate of every frame (`interpret.particles`, and frame). tracks: those of score 0.5 on in sharp frames, linked.
     events: birth, end, enter, leave (of the field), merge, split of tracks that last three frames, with confidence where it is one of the last two; in order.
-    drift: drift table. counts: frame, t_s where known, count, count_err, area, area_err (mean, px²) and contrast.
+    drift: drift table. counts: frame, t_s where known, count, count_err, area, area_err (mean, px²), contrast, and whether the frame is
+    smeared, as by a jump of the stage: then its particles are in no track.
     look: what was looked for. max_step: [px]."""
 
     particles: pd.DataFrame
@@ -49,8 +51,8 @@ class Followed:
     def summary(self) -> dict[str, Any]:
         """Numbers for a reader, with plain names."""
         span = self.tracks.groupby("track")["frame"].agg(["min", "max"])
-        last = int(self.counts["frame"].max())
-        start = span[span["min"] == 0]
+        first, last = self.tracks["frame"].min(), self.tracks["frame"].max()
+        start = span[span["min"] == first]
         kinds = self.events["event"].value_counts()
         return {
             "frames": len(self.counts),
@@ -89,9 +91,12 @@ def follow_particles(
     if not len(sure):
         raise InputError(f"{movie.name}: no particle in any frame")
     max_step = STEP * _neighbours(sure)
+    counts = _counts(particles, movie.times, len(movie))
+    sharp = counts.loc[~counts["smeared"], "frame"].to_numpy()
+    sure = sure[sure["frame"].isin(sharp)]
     tracks = link(sure.assign(kind="particle"), max_step=max_step, memory=memory, drift=drift)
     lasting = tracks[tracks.groupby("track")["frame"].transform("size") >= min(LASTING, len(movie))]
-    events = _events(lasting, drift, movie, radius=look.radius, power=1.5 if volume else 1.0)
+    events = _events(lasting, drift, movie, sharp=sharp, radius=look.radius, power=1.5 if volume else 1.0)
     return Followed(
         particles, tracks, events, drift, _counts(particles, movie.times, len(movie)), look, max_step
     )
@@ -160,17 +165,26 @@ def _counts(particles: pd.DataFrame, times: npt.NDArray[np.float64] | None, fram
         index=index,
     )
     table = table.fillna({"count": 0, "count_err": 0.0}).astype({"count": int}).reset_index()
+    level = whole["contrast"].median().reindex(index).to_numpy()
+    usual = pd.Series(level).rolling(9, center=True, min_periods=5).median().to_numpy()
+    table["smeared"] = level < SMEARED * np.nan_to_num(usual)
     if times is not None:
         table.insert(1, "t_s", times)
     return table
 
 
 def _events(
-    tracks: pd.DataFrame, drift: pd.DataFrame, movie: Movie, *, radius: float, power: float
+    tracks: pd.DataFrame,
+    drift: pd.DataFrame,
+    movie: Movie,
+    *,
+    sharp: npt.NDArray[np.int64],
+    radius: float,
+    power: float,
 ) -> pd.DataFrame:
-    plain = find_events(tracks, times=movie.times, frames=len(movie))
-    plain = plain[plain["event"].isin(["birth", "end"])]
-    inside = _stays(plain, drift, movie.shape, MARGIN * radius)
+    plain = find_events(tracks, times=movie.times, frames=int(sharp[-1]) + 1)
+    plain = plain[plain["event"].isin(["birth", "end"]) & (plain["frame"] > sharp[0])]
+    inside = _stays(plain, drift, sharp, field=(movie.shape, MARGIN * radius))
     names = plain["event"].where(inside, plain["event"].map({"birth": "enter", "end": "leave"}))
     plain = plain.assign(event=names, partner=-1, confidence=np.nan)
     joined = find_merges(
@@ -195,14 +209,21 @@ def _events(
 
 
 def _stays(
-    events: pd.DataFrame, drift: pd.DataFrame, shape: tuple[int, int], margin: float
+    events: pd.DataFrame,
+    drift: pd.DataFrame,
+    sharp: npt.NDArray[np.int64],
+    *,
+    field: tuple[tuple[int, int], float],
 ) -> npt.NDArray[np.bool_]:
-    """Whether what ended would still be in the field in the next frame, and what was born was in it the frame before."""
+    """Whether what ended would still be in the field in the next frame that counts, and what was born was in it the frame before."""
     moves = drift.set_index("frame")[["dy", "dx"]]
-    seen = events["frame"].to_numpy() - (events["event"] == "end").to_numpy()
-    other = np.where(events["event"] == "end", seen + 1, seen - 1)
+    ended = (events["event"] == "end").to_numpy()
+    seen = events["frame"].to_numpy() - ended
+    place = np.searchsorted(sharp, seen) + np.where(ended, 1, -1)
+    other = sharp[np.clip(place, 0, len(sharp) - 1)]
     where = events[["y", "x"]].to_numpy(float)
     there = where + moves.reindex(other).to_numpy(float) - moves.reindex(seen).to_numpy(float)
+    shape, margin = field
     corner = np.array(shape) - 1 - margin
     return np.asarray(
         ((np.minimum(where, there) >= margin) & (np.maximum(where, there) <= corner)).all(axis=1)
