@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import ndimage
+from scipy import fft, ndimage
 from skimage.segmentation import watershed
 
 from atomreel.core.errors import InputError
@@ -59,7 +59,7 @@ def survey_particles(frames: Sequence[npt.ArrayLike]) -> Look:
     heights: dict[bool, list[Array]] = {False: [], True: []}
     for image in images:
         scales = STEP ** np.arange(0, np.log(min(image.shape) / 12) / np.log(STEP))
-        answer = np.stack([-(s**2) * ndimage.gaussian_laplace(image, s) for s in scales])
+        answer = _answers(image, scales)
         floor = SURE * _WHITE * _noise(image) / scales
         for dark, sign in ((False, 1.0), (True, -1.0)):
             top = sign * answer
@@ -102,6 +102,16 @@ def find_particles(image: npt.ArrayLike, look: Look | None = None) -> pd.DataFra
     score = _score(np.log(strength), look)
     sign = -1.0 if look.dark else 1.0
     return _measure(sign * data, position, np.sqrt(2) * sigma, score=score)
+
+
+def _answers(image: Array, scales: Array) -> Array:
+    """(S, Y, X) scale-normalised −σ²∇²(G_σ ∗ image), mirrored at the border: at any scale the cost of one cosine transform."""
+    waves = [np.pi * np.arange(n) / n for n in image.shape]
+    square = waves[0][:, None] ** 2 + waves[1][None] ** 2
+    spectrum = fft.dctn(image, norm="ortho")
+    return np.stack(
+        [fft.idctn(spectrum * s**2 * square * np.exp(-0.5 * square * s**2), norm="ortho") for s in scales]
+    )
 
 
 def _checked(image: npt.ArrayLike) -> Array:
