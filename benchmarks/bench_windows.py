@@ -16,16 +16,20 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from oracle_windows import tell
 
 from atomreel.core.material import Material, load_material
+from atomreel.core.scope import Scope
 from atomreel.predict.model import load_model
-from atomreel.predict.windows import activation_maps, classify_windows
+from atomreel.predict.windows import activation_maps, classify_windows, crops_at
+from atomreel.simulate.sample import random_image
 from atomreel.simulate.strangers import KINDS, random_strangers
 from atomreel.simulate.windows import (
     CELL_PX,
     JITTER,
     NOISES,
+    PRISTINE,
     RIM,
     SIDE,
     Windows,
@@ -81,10 +85,13 @@ def by_level(material: Material, classes: tuple[str, ...], *, model: str, count:
     return table
 
 
-def the_set(material: Material, classes: tuple[str, ...], *, model: str, count: int) -> dict[str, Any]:
-    """Windows as in training: accuracy, confusion, calibration; what strangers are called."""
-    rng = np.random.default_rng([SEED, 2])
-    made = random_windows(material, rng, labels=np.arange(count) % len(classes[:-1]), kinds=classes[:-2])
+def the_set(
+    material: Material, classes: tuple[str, ...], *, model: str, count: int, rough: float = 0.0
+) -> dict[str, Any]:
+    """Windows as in training: accuracy, confusion, calibration; what strangers are called. rough: share on bad backdrops."""
+    rng = np.random.default_rng([SEED, 2, int(rough)])
+    labels = np.arange(count) % len(classes[:-1])
+    made = random_windows(material, rng, labels=labels, kinds=classes[:-2], rough=rough)
     other, kinds = random_strangers(material, count // 3, rng)
     clean, label = (
         np.concatenate([made.images, other]),
@@ -95,6 +102,8 @@ def the_set(material: Material, classes: tuple[str, ...], *, model: str, count: 
     named = np.array([classes.index(kind) for kind in table["kind"]])
     right, own = named == label, label < len(classes) - 1
     noise = np.array([name for _, name in told])
+    pristine = label == classes.index(PRISTINE)
+    invented = pristine & (named < classes.index(PRISTINE))
     confusion = np.zeros((len(classes), len(classes)), int)
     np.add.at(confusion, (label, named), 1)
     accuracy = float(right[own].mean())
@@ -104,6 +113,8 @@ def the_set(material: Material, classes: tuple[str, ...], *, model: str, count: 
         "accuracy": accuracy,
         "accuracy_err": float(np.sqrt(accuracy * (1 - accuracy) / own.sum())),
         "accuracy_by_noise": {name: float(right[own & (noise == name)].mean()) for name in NOISES},
+        "pristine_called_a_defect": float(invented.sum() / pristine.sum()),
+        "pristine_called_a_defect_p_0.9": float((invented & (score > 0.9)).sum() / pristine.sum()),
         "ece": calibration_error(score, right),
         "ece_own": calibration_error(score[own], right[own]),
         "own_called_none": float((named[own] == len(classes) - 1).mean()),
@@ -187,6 +198,49 @@ def never_seen(material: Material, classes: tuple[str, ...], *, model: str, coun
     return table
 
 
+def another_simulator(classes: tuple[str, ...], *, model: str, count: int) -> dict[str, Any]:
+    """Crops of WS2 images of `simulate.sample` (other backgrounds, strain, probes, noise; counts from 100), centred on usual
+    columns that have only usual ones around them: how many are called a defect, and how many with p > 0.9."""
+    scope = Scope(
+        materials=("ws2",),
+        modality=("stem",),
+        nn_px=(7.0, 14.0),
+        counts=(100.0, 3000.0),
+        fwhm=(0.4, 0.75),
+        abf=(0.0, 0.0),
+        damage=0.0,
+    )
+    told, images = [], 0
+    for k in range(count):
+        shot = random_image(np.random.default_rng([SEED, 7, k]), size=(256, 256), scope=scope)
+        if shot.meta["form"] != "bulk":
+            continue
+        cell, at = shot.nn_px * np.sqrt(3), shot.columns
+        inner = np.flatnonzero(((at > 2.1 * cell) & (at < 255 - 2.1 * cell)).all(1))
+        usual = np.isin(shot.species, ["W", "S2"])
+        clean = []
+        for i in inner:
+            near = np.linalg.norm(at - at[i], axis=1) < 1.9 * cell
+            heavy = at[near & (shot.species == "W")]  # two of them side by side: one is on a S site
+            gaps = np.linalg.norm(heavy[:, None] - heavy[None], axis=2) + 9 * cell * np.eye(len(heavy))
+            apart = gaps.min(initial=9 * cell) > 0.8 * cell
+            clean.append(usual[near].all() and near.sum() == 25 and apart)
+        chosen = np.random.default_rng(k).permutation(inner[np.array(clean, bool)])[:40]
+        if len(chosen):
+            images += 1
+            crops = crops_at(shot.image, at[chosen], lattice_px=float(cell), model=model)
+            told.append(classify_windows(crops, model=model)[["kind", "score"]])
+    table = pd.concat(told)
+    defect = ~table["kind"].isin([PRISTINE, NONE])
+    return {
+        "images": images,
+        "windows": len(table),
+        "called": shares(table["kind"]),
+        "called_a_defect": float(defect.mean()),
+        "called_a_defect_p_0.9": float((defect & (table["score"] > 0.9)).mean()),
+    }
+
+
 def _complex(made: Windows, material: Material, rng: np.random.Generator) -> Float32:
     """Windows of a Mo dopant, with one S missing from a column beside it."""
     views, heights = made.views, made.views.heights.copy()
@@ -249,6 +303,8 @@ def main() -> None:
         * int(card.training["first"] + card.training["fresh"] * card.training["steps"]),
         "training_minutes": card.training["minutes"],
         "set": the_set(material, card.classes, **given),
+        "rough": the_set(material, card.classes, **given, rough=1.0),
+        "another_simulator": another_simulator(card.classes, model=chosen.model, count=120),
         "levels": by_level(material, card.classes, **few),
         "maps": placed(material, card.classes, **{**given, "count": 4 * chosen.windows}),
         "scale": off_scale(material, card.classes, **few),

@@ -35,6 +35,14 @@ def windows() -> Iterator[str]:
     shown = f"{base['strangers_called_none']:.4f} of {base['strangers']}, least {least:.3f} ({worst_kind})"
     shown += f"; own called so {base['own_called_none']:.4f}"
     yield row("defect windows: strangers called none", "–", shown, None)
+    rough, other = ours["rough"], ours["another_simulator"]
+    shown = f"{rough['accuracy']:.4f}, ECE {rough['ece']:.4f}; pristine called a defect {rough['pristine_called_a_defect']:.4f}, "
+    shown += f"with p > 0.9 {rough['pristine_called_a_defect_p_0.9']:.4f}"
+    yield row("defect windows: accuracy on grainy supports, under contamination, on ramps", "–", shown, None)
+    shown = f"{other['called_a_defect']:.4f}, with p > 0.9 {other['called_a_defect_p_0.9']:.4f}; "
+    shown += ", ".join(f"{kind} {share:.3f}" for kind, share in other["called"].items())
+    shown += f" ({other['windows']} windows of {other['images']} images)"
+    yield row("defect windows: pristine WS2 of another simulator called a defect", "–", shown, None)
     shown = ", ".join(
         f"{factor}: {one['accuracy']:.2f} / {one['called_none']:.2f}" for factor, one in ours["scale"].items()
     )

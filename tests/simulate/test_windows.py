@@ -129,6 +129,12 @@ def test_the_same_seed_gives_the_same_bytes():
     assert np.abs(first.images - other.images).max() > 0.1
 
 
+def test_rough_windows_stand_on_worse_backdrops():
+    smooth, rough = (random_windows(WS2, 4, labels=[4] * 40, kinds=KINDS, rough=r).views for r in (0.0, 1.0))
+    spread = [np.median(v.backdrop.std((1, 2))) for v in (smooth, rough)]
+    assert spread[1] > 2.5 * spread[0] and rough.backdrop.max() < 3
+
+
 @pytest.mark.parametrize("name", ["graphene", "hbn", "mose2"])
 def test_other_layers_by_their_file(name):
     material = load_material(name)

@@ -15,7 +15,17 @@ import numpy.typing as npt
 from atomreel.core.material import Material
 from atomreel.core.registry import lookup
 from atomreel.simulate import outsiders
-from atomreel.simulate.windows import CELL_PX, JITTER, SIDE, Views, draw, grow, instrument, random_views
+from atomreel.simulate.windows import (
+    CELL_PX,
+    JITTER,
+    ROUGH,
+    SIDE,
+    Views,
+    draw,
+    grow,
+    instrument,
+    random_views,
+)
 
 Array = npt.NDArray[np.float64]
 Float32 = npt.NDArray[np.float32]
@@ -48,7 +58,9 @@ def random_strangers(
 
 def _own(material: Material, count: int, rng: np.random.Generator, scale: Array | None = None) -> Views:
     target = rng.uniform(-JITTER, JITTER, (count, 2)) + MIDDLE
-    return random_views(material, rng, target=target, column=np.zeros(count, np.int64), scale=scale)
+    return random_views(
+        material, rng, target=target, column=np.zeros(count, np.int64), scale=scale, rough=ROUGH
+    )
 
 
 def wrong_scale(material: Material, count: int, rng: np.random.Generator) -> Float32:
@@ -86,7 +98,7 @@ def other_lattice(material: Material, count: int, rng: np.random.Generator) -> F
     bright[:, 0] = 1
     heights = np.take_along_axis(bright, np.maximum(which, 0), 1)
     unit = np.ones(count)
-    transfer, wobble, backdrop = instrument(count, rng)
+    transfer, wobble, backdrop = instrument(count, rng, rough=ROUGH)
     return draw(Views(sites, which, heights, transfer, wobble, backdrop, unit, unit))
 
 
@@ -144,7 +156,8 @@ def covered(material: Material, count: int, rng: np.random.Generator) -> Float32
 
 def no_columns(material: Material, count: int, rng: np.random.Generator) -> Float32:
     """Images of `simulate.outsiders`: vacuum, amorphous films, textures, particles … at a scale of about one."""
-    images = np.stack([outsiders.random_outsider(rng, size=(SIDE, SIDE)).image for _ in range(count)])
+    with np.errstate(over="ignore"):  # of a sharp band's far side, which is 0
+        images = np.stack([outsiders.random_outsider(rng, size=(SIDE, SIDE)).image for _ in range(count)])
     low, high = (np.quantile(images, q, axis=(1, 2), keepdims=True) for q in (0.02, 0.98))
     scaled = (images - low) / np.maximum(high - low, 1e-6) + rng.uniform(0, 0.5, (count, 1, 1))
     return np.asarray(scaled.clip(0, 3), dtype=np.float32)

@@ -27,6 +27,7 @@ CELL_PX = 16.0  # px per shortest lattice vector: four cells across
 SCALE_OFF = 0.05  # how far the assumed pixel size may be off, as a share
 JITTER = SIDE / 4  # px: the defect is at most so far from the middle, along y and along x
 RIM = 24.0  # px: further defects are at least so far from the middle, along y or along x
+ROUGH = 0.3  # share of training windows on a support, under contamination or on a strong ramp
 CROWDED = 0.35  # share of windows with further defects at the rim
 PRISTINE = "pristine"
 EXPONENTS = (1.5, 1.9)  # of Z, by detector and specimen
@@ -93,9 +94,11 @@ def random_windows(
     *,
     labels: Sequence[int] | npt.NDArray[np.int64],
     kinds: Sequence[str] | None = None,
+    rough: float = 0.0,
 ) -> Windows:
     """One window per label, without noise: index into `kinds` (by default all of the material), or len(kinds) for pristine.
 
+    rough: share of the windows on a grainy support, under contamination, or on a strong ramp.
     The same generator state gives the same bytes. Raises InputError, UnknownNameError.
     """
     rng = np.random.default_rng(rng)
@@ -107,7 +110,7 @@ def random_windows(
     at_column = np.array(
         [int(rng.choice(changes(material, chosen[k])[0])) if k < len(chosen) else 0 for k in label]
     )
-    views = random_views(material, rng, target=target, column=at_column)
+    views = random_views(material, rng, target=target, column=at_column, rough=rough)
     site = np.where(label < len(chosen), 0, -1)  # `random_views` puts the target first
     heights = views.heights.copy()
     for k, name in enumerate(chosen):
@@ -163,10 +166,11 @@ def random_views(
     target: Array,
     column: npt.NDArray[np.int64],
     scale: Array | None = None,
+    rough: float = 0.0,
 ) -> Views:
     """Pristine windows that have a site of the column `column` (N,) at `target` (N, 2) [px], their first one.
 
-    scale: (N,) how much larger than CELL_PX a lattice vector is; near 1 by default.
+    scale: (N,) how much larger than CELL_PX a lattice vector is; near 1 by default. rough: see `random_windows`.
     """
     count, pattern = len(target), material.project()
     if scale is None:
@@ -179,7 +183,7 @@ def random_views(
     unit = power.max(1)
     heights = np.take_along_axis(power / unit[:, None], np.maximum(which, 0), 1) * (which >= 0)
     heights = heights * np.clip(1 + 0.01 * rng.standard_normal(heights.shape), 0.9, 1.1)
-    return Views(sites, which, heights, *instrument(count, rng), exponent, unit)
+    return Views(sites, which, heights, *instrument(count, rng, rough=rough), exponent, unit)
 
 
 def random_frames(count: int, rng: np.random.Generator) -> Array:
@@ -217,7 +221,9 @@ def grow(
     return sites, which
 
 
-def instrument(count: int, rng: np.random.Generator) -> tuple[Float32, Float32, Float32]:
+def instrument(
+    count: int, rng: np.random.Generator, *, rough: float = 0.0
+) -> tuple[Float32, Float32, Float32]:
     """Transfer of random probes (blur and tails), wobble of scan lines and backdrops of as many windows."""
     fwhm = rng.uniform(*FWHM, count) * CELL_PX / np.sqrt(8 * np.log(2))
     tail, wide = rng.uniform(0, 0.4, count) * (rng.random(count) < 0.7), rng.uniform(2, 4, count)
@@ -239,20 +245,24 @@ def instrument(count: int, rng: np.random.Generator) -> tuple[Float32, Float32, 
     wobble = (
         rng.normal(0, 1, (count, BOX)) * (rng.uniform(0, WOBBLE, count) * (rng.random(count) < 0.7))[:, None]
     )
-    return transfer, wobble.astype(np.float32), _backdrops(count, rng)
+    return transfer, wobble.astype(np.float32), _backdrops(count, rng, rough)
 
 
-def _backdrops(count: int, rng: np.random.Generator) -> Float32:
-    """(count, SIDE, SIDE): an even level, a ramp, and now and then a thin soft layer of something else."""
-    made = np.empty((count, SIDE, SIDE), np.float32)
+def _backdrops(count: int, rng: np.random.Generator, rough: float) -> Float32:
+    """(count, SIDE, SIDE): an even level, a ramp, and now and then a thin soft layer of something else. The share `rough` of them
+    is worse by far: grain of an amorphous support, soft lumps, a steep ramp, a high level."""
+    made, shape = np.empty((count, SIDE, SIDE), np.float32), (SIDE, SIDE)
     for one in made:
-        ramp = rng.normal(0, 0.05, 2)
-        soft = rng.uniform(0, 0.06) * (rng.random() < 0.3)
-        one[:] = detector.add_background(
-            soft * (detector.smooth_field((SIDE, SIDE), rng, scale=SIDE / 2) + 1).clip(0),
-            level=rng.uniform(0, 0.3) + np.abs(ramp).sum() / 2,
-            ramp=(ramp[0], ramp[1]),
-        )
+        bad = rng.random() < rough
+        ramp = rng.normal(0, 0.05, 2) if not bad else rng.normal(0, 0.15, 2)
+        soft = rng.uniform(0, 0.5 if bad else 0.06) * (rng.random() < (0.5 if bad else 0.3))
+        grain = rng.uniform(0.01, 0.15) * (bad and rng.random() < 0.6)
+        more = soft * (detector.smooth_field(shape, rng, scale=SIDE / 2) + 1).clip(0)
+        if grain:
+            fine = detector.smooth_field(shape, rng, scale=CELL_PX * rng.uniform(0.14, 0.5))
+            more = more + grain * (fine + 2).clip(0)
+        level = rng.uniform(0, 0.9 if bad else 0.3) + np.abs(ramp).sum() / 2
+        one[:] = detector.add_background(more, level=level, ramp=(ramp[0], ramp[1]))
     return made
 
 

@@ -19,6 +19,7 @@ from atomreel.simulate.windows import (
     JITTER,
     NOISES,
     PRISTINE,
+    ROUGH,
     SCALE_OFF,
     SIDE,
     add_noise,
@@ -101,7 +102,7 @@ class WindowsTask:
         """clean (BLOCK, SIDE, SIDE) float16, label (BLOCK,), position (BLOCK, 2) [px], nan where there is no defect."""
         strange = round(STRANGERS * BLOCK)
         labels = np.arange(BLOCK - strange) % (len(self.kinds) + 1)
-        own = random_windows(self.material, rng, labels=labels, kinds=self.kinds)
+        own = random_windows(self.material, rng, labels=labels, kinds=self.kinds, rough=ROUGH)
         other, _ = random_strangers(self.material, strange, rng)
         return {
             "clean": np.concatenate([own.images, other]).astype(np.float16),
