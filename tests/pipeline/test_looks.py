@@ -12,6 +12,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from atomreel.core.errors import InputError
 from atomreel.core.files import sha256
+from atomreel.pipeline import looks
 from atomreel.pipeline.complexes import Complex
 from atomreel.pipeline.looks import inner_classes, look_at, open_frames
 from atomreel.simulate.movie import simulate_ws2_movie
@@ -61,12 +62,23 @@ def test_defects_of_a_movie_fall_into_their_kinds(tmp_path: Path) -> None:
     tifffile.imwrite(file, movie.frames, photometric="minisblack")
     source, _ = open_frames(tmp_path / "run", about(file, movie.frames))
     assert source is not None
-    looks = look_at(source, movie.defects, spacing=9.1)
-    assert looks.images.shape[1:] == (27, 27) and len(looks.table) == len(looks.images)
-    kind = looks.table["kind"].str.replace("+V_S", "")
-    assert adjusted_rand_score(kind, looks.table["class"]) > 0.97
-    means = looks.mean_of(looks.table["kind"])
+    found = look_at(source, movie.defects, spacing=9.1)
+    assert found.images.shape[1:] == (27, 27) and len(found.table) == len(found.images)
+    kind = found.table["kind"].str.replace("+V_S", "")
+    assert adjusted_rand_score(kind, found.table["class"]) > 0.97
+    means = found.mean_of(found.table["kind"])
     assert means["Mo_W"][13, 13] > means["V_S"][13, 13]
+
+
+def test_of_many_defects_some_are_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    movie = simulate_ws2_movie(5, frames=6)
+    file = tmp_path / "movie.tif"
+    tifffile.imwrite(file, movie.frames, photometric="minisblack")
+    source, _ = open_frames(tmp_path / "run", about(file, movie.frames))
+    assert source is not None
+    monkeypatch.setattr(looks, "PIXELS", 40 * 27**2)
+    table = look_at(source, movie.defects, spacing=9.1).table
+    assert len(table) <= 40 and table["frame"].nunique() == 6
 
 
 def test_sub_classes_are_the_states() -> None:

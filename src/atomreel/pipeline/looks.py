@@ -24,6 +24,7 @@ from atomreel.track.sites import Sites
 Array = npt.NDArray[np.float64]
 WIDTH = 2.75  # spacings: side of a crop, the defect and its nearest neighbours
 MOST = 4000  # crops that are sorted; of more, that many evenly over the movie
+PIXELS = 2e7  # in all of them, for the same reason: memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,10 +73,10 @@ def look_at(source: Source, tracks: pd.DataFrame, *, spacing: float, rng: int = 
     """Crops of all defects, sorted into classes. spacing: of columns [px]. Raises InputError for too few."""
     size = 2 * round(WIDTH * spacing / 2) + 1
     chosen = tracks.reset_index(drop=True)
-    if len(chosen) > MOST:
-        chosen = chosen.iloc[np.unique(np.linspace(0, len(chosen) - 1, MOST).astype(int))].reset_index(
-            drop=True
-        )
+    most = max(min(MOST, int(PIXELS / size**2)), 1)
+    if len(chosen) > most:
+        rows = np.unique(np.linspace(0, len(chosen) - 1, most).astype(int))
+        chosen = chosen.iloc[rows].reset_index(drop=True)
     with progress("crops", chosen["frame"].nunique()) as advance:
         crops = cut_crops(lambda i: source.clean(i)[0], chosen, size=size, advance=advance)
     images = crops.images[:, 0]
