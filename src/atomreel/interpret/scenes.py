@@ -20,6 +20,7 @@ SURE, LIKELY = 0.9, 0.5  # probability of a donor, and of what a pristine twin m
 CORE, RIM = 1.4, 2.3  # σ: radius of a label, and of the ring around it that counts for nothing
 MOST_Z = 12 / 1.15  # σ; of artificial defects
 PATCH = 3.5  # σ: half width of what is transplanted
+PRIOR = 0.1  # defects of a sign per unit of z that are expected before one has looked
 LEVELS, QUANTILES = 10, 101  # bins of intensity and points of the distribution of noise in each
 WINDOW = 3  # neighbours by height on either side over which the local false-discovery rate is taken
 
@@ -98,7 +99,8 @@ def scene_of(residual: Residual) -> Scene:
 
 
 def _probability(residual: Residual, spots: pd.DataFrame) -> Array:
-    """(N,) 1 − local false-discovery rate (B. Efron 2004): noise maxima expected between neighbours in height over those found."""
+    """(N,) 1 − local false-discovery rate (B. Efron 2004): noise maxima expected between neighbours in height over those
+    found; where there are few neighbours, with a prior of one defect of each sign per 10σ of height."""
     p = np.zeros(len(spots))
     for sign in (1, -1):
         rows = np.flatnonzero(spots["sign"].to_numpy() == sign)
@@ -109,9 +111,9 @@ def _probability(residual: Residual, spots: pd.DataFrame) -> Array:
         low, high = np.maximum(order - WINDOW, -1), np.minimum(order + WINDOW, len(rows) - 1)
         before = np.where(low < 0, 0.0, false[np.maximum(low, 0)])
         rate = (false[high] - before) / (high - low)
-        own = np.minimum(
-            rate, false
-        )  # the strongest are judged by themselves: fewer than `false` are expected above
+        u = np.abs(spots["z"].to_numpy()[rows])
+        noise = u / residual.tail**2 * false  # maxima of noise per unit of z, the slope of `false`
+        own = np.minimum(rate, noise / (noise + PRIOR))
         p[rows] = 1 - np.maximum.accumulate(np.clip(own, 0, 1))
     return p
 
