@@ -8,7 +8,7 @@ import pytest
 from scipy.special import logit
 
 from atomreel.core.errors import InputError
-from atomreel.interpret.agreement import SILENT, combine_sources, count_agreement
+from atomreel.interpret.agreement import SILENT, combine_sources
 
 
 def listed(rows: list[tuple[int, float, float, str, float]], err: float = 0.2) -> pd.DataFrame:
@@ -30,8 +30,6 @@ def test_two_methods_meet_one_to_one() -> None:
     alone = found.iloc[3]
     assert logit(alone.score) == pytest.approx((logit(0.99) + logit(SILENT)) / 2)
     assert np.isnan(alone.score_lattice) and alone.kind_lattice == "" and not alone.agree
-    counts = count_agreement(found, "lattice", "detector")
-    assert counts.loc["V_S", "Mo_W"] == 1 and counts.loc["", "V_S"] == 1 and counts.to_numpy().sum() == 4
 
 
 def test_the_combined_score_of_methods_that_saw_the_same_is_honest() -> None:
@@ -90,5 +88,3 @@ def test_empty_tables_and_bad_input() -> None:
         combine_sources({"a": some}, reach=0.0)
     with pytest.raises(InputError, match="kind"):
         combine_sources({"a": some.drop(columns="kind")}, reach=1.0)
-    with pytest.raises(InputError, match="no method z"):
-        count_agreement(combine_sources({"a": some}, reach=1.0), "a", "z")

@@ -48,19 +48,6 @@ def combine_sources(tables: Mapping[str, pd.DataFrame], *, reach: float) -> pd.D
     return check_table(whole, "defects").sort_values(["frame", "y", "x"], kind="stable", ignore_index=True)
 
 
-def count_agreement(combined: pd.DataFrame, first: str, second: str) -> pd.DataFrame:
-    """How often the kinds of two methods met at one place: rows and columns are kinds, "" for silence.
-
-    combined: of `combine_sources`. Raises InputError for a method that it does not hold.
-    """
-    missing = [name for name in (first, second) if f"kind_{name}" not in combined]
-    if missing:
-        known = ", ".join(c.removeprefix("kind_") for c in combined if str(c).startswith("kind_"))
-        raise InputError(f"no method {', '.join(missing)} in the table; it holds {known}")
-    counts = pd.crosstab(combined[f"kind_{first}"], combined[f"kind_{second}"])
-    return counts.rename_axis(index=first, columns=second)
-
-
 def _combined(tables: Mapping[str, pd.DataFrame], *, reach: float) -> pd.DataFrame:
     """The defects of one frame."""
     place = np.zeros((0, 2))

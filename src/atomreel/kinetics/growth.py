@@ -119,32 +119,28 @@ def fit_growth(
 ) -> Growth:
     """Fit A(t) = A₀·exp(ρ(t − t[0])) + C.
 
-    t: (T,) increasing [s]; area: (T,), fraction or any unit; rows with NaN are left out (times may pause).
-    area_err: (T,) or one number, 1σ measuring error; estimated from the data when None. scale_err: area_err is
-    right but for a common factor, which is estimated. error_time: how long an error lasts [s], its correlation
-    being exp(−Δ/error_time); 0: every frame errs anew. unit_area: area of one piece
-    in the unit of `area` (an atom's site, say) → branching noise beside the measuring error; None → independent errors
-    only, which is right only where growth itself is no chance process. offset: False where nothing but what grows was measured: C is 0,
-    which tells ρ far better. Intervals are posterior quantiles with a flat
-    prior on ρ within ±20 over the recording. Raises InputError for fewer than five points, times out of order or an area that never changes.
+    t: (T,) increasing [s]; area: (T,), fraction or any unit; rows with NaN are left out (times may pause). area_err: (T,) or one number,
+    1σ measuring error; estimated from the data when None. scale_err: area_err is right but for a common factor, which is estimated.
+    error_time: how long an error lasts [s], its correlation being exp(−Δ/error_time); 0: every frame errs anew. unit_area: area of one piece
+    in the unit of `area` (an atom's site, say) → branching noise beside the measuring error; None → independent errors only, which is right only
+    where growth itself is no chance process. offset: False where nothing but what grows was measured: C is 0, which tells ρ far better.
+    Intervals are posterior quantiles with a flat prior on ρ within ±20 over the recording. Raises InputError for fewer than five points,
+    times out of order, an area that never changes, or a unit_area or error_time that is none.
     """
     check_level(level)
     seconds, values, errors = _checked(t, area, area_err)
     if unit_area is not None and not unit_area > 0:
         raise InputError(f"unit_area {unit_area}: expected the area of one growing piece, above 0")
-    if not (np.isfinite(error_time) and error_time >= 0):
-        raise InputError(f"error_time {error_time}: expected a time, or 0 for errors of each frame alone")
     span, size = seconds[-1] - seconds[0], float(np.ptp(values)) or 1.0
     time, y = (seconds - seconds[0]) / span, values / size
     weights = np.ones_like(y) if errors is None else errors / size
     noise = _noise_grid(y, known=errors is not None, scaled=scale_err)
-    unit = (unit_area or 0.0) / size
     data = _Data(time, y, weights, _kept(time, error_time / span), offset)
-    scanned = _scan(data, noise=noise, unit=unit)
+    scanned = _scan(data, noise=noise, unit=(unit_area or 0.0) / size)
     line = _filter(replace(data, offset=True), np.zeros(len(noise)), noise, chance=scanned.chance)
     gain = 2 * float(scanned.fit.log_profile.max() - line.log_profile.max())
     posterior, best = scanned.posterior(span, size)
-    kind = "branching" if unit else "independent"
+    kind = "branching" if unit_area else "independent"
     method = f"{kind} noise, {level:.0%} posterior interval"
     rho = posterior.rho
 
@@ -300,6 +296,8 @@ def _filter(data: _Data, rho: Floats, noise: Floats, *, chance: Floats) -> _Fit:
 
 def _kept(time: Floats, error_time: float) -> Floats:
     """(T,) share of the error before that is still there."""
+    if not (np.isfinite(error_time) and error_time >= 0):
+        raise InputError(f"error_time {error_time}: expected a time, or 0 for errors of each frame alone")
     step = np.diff(time, prepend=time[0])
     return np.exp(-step / error_time) * (step > 0) if error_time > 0 else np.zeros(len(time))
 

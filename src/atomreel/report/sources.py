@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from atomreel.interpret.agreement import count_agreement
 from atomreel.report.drawing import COLOURS, Drawing, figure, finish, picture_axes, plain
 from atomreel.report.results import Results
 from atomreel.report.tables import PageTable
@@ -68,7 +67,7 @@ def sources_tables(results: Results) -> list[PageTable]:
     methods = [str(c).removeprefix("kind_") for c in table if str(c).startswith("kind_")]
     made = []
     for other in methods[1:]:
-        counts = count_agreement(table, methods[0], other)
+        counts = pd.crosstab(table[f"kind_{methods[0]}"], table[f"kind_{other}"])
         head = (f"{methods[0]} \\ {other}", *(str(name) or "–" for name in counts.columns))
         rows = tuple(
             (str(kind) or "–", *(f"{n:,}" for n in row))
