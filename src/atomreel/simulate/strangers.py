@@ -33,7 +33,11 @@ SMALLER, LARGER = (0.5, 0.75), (1.33, 2.5)  # lattice vectors of a wrong scale, 
 BRIGHTER = (2.2, 7.0)  # a column that has another element instead, in units of its own brightness
 MIDDLE = (SIDE - 1) / 2
 NO_COLUMNS = "no columns"
-SHARES = {NO_COLUMNS: 0.3}  # of the kinds; the others share the rest evenly
+SHARES = {
+    NO_COLUMNS: 0.25,
+    "wrong contrast": 0.15,
+    "alloy": 0.15,
+}  # of the kinds; the others share the rest evenly
 
 
 def random_strangers(
@@ -70,13 +74,29 @@ def wrong_scale(material: Material, count: int, rng: np.random.Generator) -> Flo
 
 
 def wrong_contrast(material: Material, count: int, rng: np.random.Generator) -> Float32:
-    """The material's lattice with other elements: its faintest columns are brighter, or one of them all but missing."""
+    """The material's lattice with other elements: its faintest columns are brighter."""
     views = _own(material, count, rng)
-    shown = np.where(views.column >= 0, views.heights, np.inf)
-    faintest = np.take_along_axis(views.column, shown.argmin(1)[:, None], 1)
     factor = _between(BRIGHTER, rng, count)[:, None]
-    heights = np.where(views.column == faintest, views.heights * factor, views.heights)
+    heights = np.where(_faintest(views), views.heights * factor, views.heights)
     return draw(replace(views, heights=heights / np.maximum(heights.max(1, keepdims=True), 1)))
+
+
+def alloy(material: Material, count: int, rng: np.random.Generator) -> Float32:
+    """The material's lattice whose faintest columns hold two elements at random, none, one or two atoms of the brighter one;
+    the other one may be brighter than the material's own, too."""
+    views = _own(material, count, rng)
+    share = rng.uniform(0.15, 0.6, (count, 1))
+    atoms = rng.binomial(2, np.broadcast_to(share, views.heights.shape))
+    factor = 1 + (_between(BRIGHTER, rng, count)[:, None] - 1) * atoms / 2
+    base = np.where(rng.random(count) < 0.5, 1.0, rng.uniform(1, 3, count))[:, None]
+    heights = np.where(_faintest(views), views.heights * factor * base, views.heights)
+    return draw(replace(views, heights=heights / np.maximum(heights.max(1, keepdims=True), 1)))
+
+
+def _faintest(views: Views) -> npt.NDArray[np.bool_]:
+    """(N, S) which columns are of the faintest kind."""
+    shown = np.where(views.column >= 0, views.heights, np.inf)
+    return np.asarray(views.column == np.take_along_axis(views.column, shown.argmin(1)[:, None], 1))
 
 
 def other_lattice(material: Material, count: int, rng: np.random.Generator) -> Float32:
@@ -184,6 +204,7 @@ KINDS: dict[str, Callable[[Material, int, np.random.Generator], Float32]] = {
     NO_COLUMNS: no_columns,
     "wrong scale": wrong_scale,
     "wrong contrast": wrong_contrast,
+    "alloy": alloy,
     "other lattice": other_lattice,
     "two grains": two_grains,
     "two layers": two_layers,
