@@ -26,6 +26,7 @@ from atomreel.predict.detector import (
     calibrate,
     defect_maps,
     detections,
+    expected_error,
     recovered,
     twin_detections,
 )
@@ -90,7 +91,9 @@ def detect_movie(
     tables = _named(source, seen, classifier)
     every = _assemble(source, tables)
     kept = every[every["score"] >= recipe.defects.score].reset_index(drop=True)
-    counts = count_defects(every, source, refused=seen.refused, least=recipe.defects.score)
+    counts = count_defects(
+        every, source, calibration=seen.calibration, frames=sorted(tables), least=recipe.defects.score
+    )
     about |= {
         "chosen": "by the user" if frame is not None else f"the sharpest of {min(TRIED, len(source.frames))}",
         "labels": {kind: int((labels["sign"] == s).sum()) for kind, s in zip(KINDS, (1, -1), strict=True)},
@@ -215,32 +218,32 @@ def _assemble(source: Source, tables: dict[int, pd.DataFrame]) -> pd.DataFrame:
 
 
 def count_defects(
-    every: pd.DataFrame, source: Source, *, refused: dict[int, str], least: float
+    every: pd.DataFrame, source: Source, *, calibration: Calibration, frames: list[int], least: float
 ) -> pd.DataFrame:
-    """frame, t_s (where known), kind, expected = Σ p, expected_err = √Σ p(1 − p), hard: number with p ≥ least.
+    """frame, t_s (where known), kind, expected = Σ p, expected_err, hard: number with p ≥ least; of every kind in each of `frames`
+    (indices of `source`).
 
-    One row per kind and frame that has a lattice; the error is that of the detection alone, what is missed is not in it.
+    expected_err² = Σ p(1 − p) of the detection, and what the calibration is uncertain by, which all frames share. What is
+    missed is in neither.
     """
     kinds = sorted(set(every["kind"])) or list(KINDS)
-    index = [i for i in range(len(source.frames)) if i not in refused]
-    frames = [source.frames[i] for i in index]
-    parts = []
-    for kind in kinds:
-        own = every[every["kind"] == kind]
-        groups = own.assign(doubt=own["score"] * (1 - own["score"]), sure=own["score"] >= least).groupby(
-            "frame"
-        )
-        sums = groups[["score", "doubt", "sure"]].sum().reindex(frames, fill_value=0)
-        part = pd.DataFrame({"frame": frames, "kind": kind})
-        part["expected"] = sums["score"].to_numpy(float)
-        part["expected_err"] = np.sqrt(sums["doubt"].to_numpy(float))
-        part["hard"] = sums["sure"].to_numpy(np.int64)
-        if source.movie.times is not None:
-            part.insert(1, "t_s", np.asarray(source.movie.times, float)[index])
-        parts.append(part)
-    return pd.concat(parts, ignore_index=True).sort_values(
-        ["frame", "kind"], kind="stable", ignore_index=True
-    )
+    rows = []
+    for index in frames:
+        here = every[every["frame"] == source.frames[index]]
+        for kind in kinds:
+            own = here[here["kind"] == kind]
+            p = own["score"].to_numpy(float)
+            plain = own.assign(kind=own["detected"]) if "detected" in own else own
+            share = p / np.maximum(calibration.scores(plain), 1e-12)
+            doubt = np.hypot(np.sqrt((p * (1 - p)).sum()), expected_error(calibration, plain, share))
+            row: dict[str, Any] = {"frame": source.frames[index]}
+            if source.movie.times is not None:
+                row["t_s"] = float(source.movie.times[index])
+            rows.append(
+                row
+                | {"kind": kind, "expected": p.sum(), "expected_err": doubt, "hard": int((p >= least).sum())}
+            )
+    return pd.DataFrame(rows)
 
 
 def _draw(

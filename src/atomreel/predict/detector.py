@@ -21,12 +21,10 @@ Array = npt.NDArray[np.float64]
 KINDS = CLASSES[1:]
 AGREES = 1.5  # least z, of the right sign, near a detection
 LEAST = 0.03  # output of the network below which nothing is even counted
-SLOPE, SLOPE_SD, LEVEL_SD, HEIGHT_SD = (
-    1.0,
-    0.5,
-    4.0,
-    1.0,
-)  # what is known of the calibration before any detection
+# what is known of the calibration before any detection
+SLOPE, SLOPE_SD = 1.0, 0.5
+LEVEL, LEVEL_SD = -2.0, 2.0
+HEIGHT_SD = 1.0
 COLUMNS = ("y", "x", "y_err", "x_err", "kind", "logit", "z")
 
 
@@ -104,7 +102,7 @@ def _over(z: Array) -> Array:
 @dataclass(frozen=True)
 class Calibration:
     """score = sigmoid(level[kind] + slope · logit + height · (|z| − 4)). frames: how many it was measured on. found, false: detections in them, and
-    in their pristine twins."""
+    in their pristine twins. covariance: of the levels, the slope and the height."""
 
     level: dict[str, float]
     slope: float
@@ -112,12 +110,26 @@ class Calibration:
     frames: int
     found: dict[str, int]
     false: dict[str, int]
+    covariance: tuple[tuple[float, ...], ...] = ()
 
     def scores(self, table: pd.DataFrame) -> Array:
         """(N,) probability that each detection is no noise."""
         level = table["kind"].map(self.level).to_numpy(float)
         t, z = table["logit"].to_numpy(float), table["z"].to_numpy(float)
         return np.asarray(expit(level + self.slope * t + self.height * _over(z)))
+
+
+def expected_error(calibration: Calibration, table: pd.DataFrame, share: Array) -> float:
+    """1σ of Σ share · score over detections (with the detector's own kinds), as the calibration is known no better.
+
+    share: (N,) what each score is multiplied with. To first order, √(gᵀ C g).
+    """
+    p = calibration.scores(table)
+    slope = share * p * (1 - p)
+    kinds = [(table["kind"] == kind).to_numpy() for kind in KINDS]
+    rows = [*kinds, table["logit"].to_numpy(float), _over(table["z"].to_numpy(float))]
+    gradient = np.array([float((slope * row).sum()) for row in rows])
+    return float(np.sqrt(max(0.0, gradient @ np.array(calibration.covariance) @ gradient)))
 
 
 def twin_detections(
@@ -134,7 +146,7 @@ def calibrate(found: Sequence[pd.DataFrame], false: Sequence[pd.DataFrame]) -> C
 
     If false ones come at rate λ₀ at logit t and height z, all come at λ₀ + λ₁; with η = log λ₁/λ₀ = a + b t + c (|z| − 4), a for each
     kind, a detection among both lists is from a frame with probability (1 + e^η)/(2 + e^η), and true with e^η/(1 + e^η).
-    Maximum a posteriori with a ~ N(0, 4²), b ~ N(1, 0.5²), c ~ N(0, 1), b and c not negative; |z| counts up to 8. True means: not what noise and misfit make, which the twins know
+    Maximum a posteriori with a ~ N(−2, 2²), b ~ N(1, 0.5²), c ~ N(0, 1), b and c not negative; |z| counts up to 8. True means: not what noise and misfit make, which the twins know
     as far as they are as often bright as dark. Raises InputError for lists of unequal length.
     """
     if len(found) != len(false) or not found:
@@ -150,7 +162,9 @@ def calibrate(found: Sequence[pd.DataFrame], false: Sequence[pd.DataFrame]) -> C
         eta = values[kind] + values[-2] * t + values[-1] * over
         here = np.logaddexp(0, eta) - np.logaddexp(np.log(2), eta)
         there = -np.logaddexp(np.log(2), eta)
-        prior = np.sum(values[:-2] ** 2) / (2 * LEVEL_SD**2) + (values[-2] - SLOPE) ** 2 / (2 * SLOPE_SD**2)
+        prior = np.sum((values[:-2] - LEVEL) ** 2) / (2 * LEVEL_SD**2) + (values[-2] - SLOPE) ** 2 / (
+            2 * SLOPE_SD**2
+        )
         prior += values[-1] ** 2 / (2 * HEIGHT_SD**2)
         return float(prior - np.where(real, here, there).sum())
 
@@ -167,7 +181,20 @@ def calibrate(found: Sequence[pd.DataFrame], false: Sequence[pd.DataFrame]) -> C
         len(found),
         {name: int(((kind == k) & real).sum()) for k, name in enumerate(KINDS)},
         {name: int(((kind == k) & ~real).sum()) for k, name in enumerate(KINDS)},
+        _covariance(best, kind, t, over),
     )
+
+
+def _covariance(
+    best: Array, kind: npt.NDArray[np.int64], t: Array, over: Array
+) -> tuple[tuple[float, ...], ...]:
+    """Inverse of the expected Fisher information, prior included, at the best values."""
+    rows = np.column_stack([*(kind == k for k in range(len(KINDS))), t, over]).astype(float)
+    eta = best[kind] + best[-2] * t + best[-1] * over
+    weight = expit(eta - np.log(2)) ** 2 * expit(-eta)
+    prior = np.diag([LEVEL_SD**-2.0] * len(KINDS) + [SLOPE_SD**-2.0, HEIGHT_SD**-2.0])
+    made = np.linalg.inv((rows * weight[:, None]).T @ rows + prior)
+    return tuple(tuple(float(v) for v in row) for row in made)
 
 
 def recovered(
