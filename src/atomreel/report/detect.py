@@ -99,5 +99,5 @@ def draw_counts(counts: pd.DataFrame, *, folder: Path) -> Drawing:
         ax.set(xlabel="time (s)" if timed else "frame", ylabel="defects per frame")
         ax.set_ylim(bottom=0)
         ax.legend(fontsize=8)
-        caption = "Expected number per frame (sum of the scores) and its 1σ from detection (root of the sum of p(1 − p)); what is missed is not in it."
+        caption = "Expected number per frame (sum of the scores) and its 1σ from detection and calibration; what is missed is not in it."
         return finish(made, folder, "counts", title="Counts", caption=caption)
