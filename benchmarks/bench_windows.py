@@ -299,9 +299,7 @@ def main() -> None:
     measured = {
         "seed": SEED,
         "rim_px": RIM,
-        "training_windows": 64
-        * int(card.training["first"] + card.training["fresh"] * card.training["steps"]),
-        "training_minutes": card.training["minutes"],
+        "last_training": {k: card.training[k] for k in ("steps", "batch", "minutes")},
         "set": the_set(material, card.classes, **given),
         "rough": the_set(material, card.classes, **given, rough=1.0),
         "another_simulator": another_simulator(card.classes, model=chosen.model, count=120),

@@ -21,9 +21,9 @@ def windows() -> Iterator[str]:
             f"{one['accuracy']:.3f} ({one['oracle']:.3f}) at {level}{'' if one['in_the_set'] else ' (beyond)'}"
             for level, one in levels.items()
         )
-        worst = min(one["accuracy"] for one in levels.values() if one["in_the_set"])
-        what = f"defect windows: {noise.replace('_', ' and ')}, accuracy (oracle)"
-        yield row(what, "≥ 0.98 in the set", shown, worst >= 0.98)
+        found = base["accuracy_by_noise"][noise]
+        what = f"defect windows: {noise.replace('_', ' and ')}; at single levels (oracle)"
+        yield row(what, "≥ 0.98", f"{found:.4f}; {shown}", found >= 0.98)
     shown = f"{base['ece']:.4f}; without strangers {base['ece_own']:.4f}"
     yield row("defect windows: ECE", "≤ 0.02", shown, base["ece"] <= 0.02)
     chance = f"chance {maps['chance_any_place']:.3f}, the middle {maps['chance_the_middle']:.3f}"
