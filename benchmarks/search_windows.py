@@ -4,7 +4,7 @@
     python benchmarks/search_windows.py [--trials 12] [--steps 120] [--storage out/search_windows.log]
 
 Every trial trains on the same simulated windows for as many steps and is judged by its cross-entropy on the same held-out ones;
-trials that lag behind the median are stopped. Seeds are fixed: the same trials come again. The storage is a log file, so a search
+trials that lag behind the median are stopped. Seeds are fixed: the same trials come again where none was killed. The storage is a log file, so a search
 that was killed loses one trial. Result: benchmarks/measured/windows_search.json.
 """
 
@@ -118,16 +118,16 @@ def main() -> None:
     study = optuna.create_study(
         study_name=f"windows, {given.steps} steps",
         storage=JournalStorage(JournalFileBackend(str(given.storage))),
-        sampler=optuna.samplers.TPESampler(seed=SEED, n_startup_trials=STARTED),
         pruner=optuna.pruners.MedianPruner(n_startup_trials=STARTED),
         load_if_exists=True,
     )
+    done = len([t for t in study.trials if t.state.is_finished()])
+    study.sampler = optuna.samplers.TPESampler(seed=SEED + done, n_startup_trials=STARTED)
     if not study.trials:
         shipped = {"rate": TASK.recipe["rate"], "momentum": 0.9, "weight_decay": TASK.recipe["weight_decay"]}
         study.enqueue_trial(
             {**shipped, "batch": TASK.recipe["batch"], "width": TASK.width, "depth": TASK.depth}
         )
-    done = len([t for t in study.trials if t.state.is_finished()])
     study.optimize(objective, n_trials=max(0, given.trials - done))
     rows = [
         {

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from scipy.ndimage import gaussian_filter1d, map_coordinates
+from scipy.ndimage import gaussian_filter1d, map_coordinates, spline_filter
 
 from atomreel.core.card import Card
 from atomreel.core.errors import InputError, ModelError, UnknownNameError
@@ -34,8 +34,7 @@ def crops_at(
     lattice vector [px]; the model bears an error of 5 %. Finer images are smoothed before they are thinned out. Beyond
     the border of the image there is none: NaN. Raises InputError, ModelError.
     """
-    net, card = _load(model)
-    del net
+    card = _load(model)[1]
     data, where = np.asarray(image, dtype=np.float64), np.asarray(yx, dtype=np.float64)
     if data.ndim != 2 or min(data.shape) < 2:
         raise InputError(f"an image must be an array (Y, X), got shape {data.shape}")
@@ -54,11 +53,16 @@ def crops_at(
         for axis in (0, 1):
             filled = gaussian_filter1d(filled, np.sqrt((step**2 - 1) / 12), axis=axis, mode="nearest")
     offset = (np.arange(side) - (side - 1) / 2) * step
-    y = where[:, 0, None, None] + offset[:, None] + np.zeros(side)
-    x = where[:, 1, None, None] + offset + np.zeros((side, 1))
-    crops = map_coordinates(filled, [y, x], order=3, mode="nearest")
-    bad = map_coordinates((~known).astype(np.float32), [y, x], order=1, mode="constant", cval=1.0) > 0.5
-    return np.where(bad, np.nan, crops).astype(np.float32)
+    spline = spline_filter(filled, order=3, mode="mirror")
+    crops = np.empty((len(where), side, side), np.float32)
+    for start in range(0, len(where), CHUNK):
+        part = where[start : start + CHUNK]
+        y = part[:, 0, None, None] + offset[:, None] + np.zeros(side)
+        x = part[:, 1, None, None] + offset + np.zeros((side, 1))
+        seen = map_coordinates(spline, [y, x], order=3, mode="mirror", prefilter=False)
+        unknown = map_coordinates((~known).astype(np.float32), [y, x], order=1, mode="constant", cval=1.0)
+        crops[start : start + CHUNK] = np.where(unknown > 0.5, np.nan, seen)
+    return crops
 
 
 def classify_windows(crops: npt.ArrayLike, *, model: str | Path = MODEL) -> pd.DataFrame:
