@@ -23,7 +23,7 @@ AGREES = 1.5  # least z, of the right sign, near a detection
 LEAST = 0.03  # output of the network below which nothing is even counted
 # what is known of the calibration before any detection
 SLOPE, SLOPE_SD = 1.0, 0.5
-LEVEL, LEVEL_SD = -2.0, 2.0
+LEVEL, LEVEL_SD = 0.0, 3.0
 HEIGHT_SD = 1.0
 COLUMNS = ("y", "x", "y_err", "x_err", "kind", "logit", "z")
 
@@ -146,7 +146,7 @@ def calibrate(found: Sequence[pd.DataFrame], false: Sequence[pd.DataFrame]) -> C
 
     If false ones come at rate λ₀ at logit t and height z, all come at λ₀ + λ₁; with η = log λ₁/λ₀ = a + b t + c (|z| − 4), a for each
     kind, a detection among both lists is from a frame with probability (1 + e^η)/(2 + e^η), and true with e^η/(1 + e^η).
-    Maximum a posteriori with a ~ N(−2, 2²), b ~ N(1, 0.5²), c ~ N(0, 1), b and c not negative; |z| counts up to 8. True means: not what noise and misfit make, which the twins know
+    Maximum a posteriori with a ~ N(0, 3²), b ~ N(1, 0.5²), c ~ N(0, 1), b and c not negative; |z| counts up to 8. True means: not what noise and misfit make, which the twins know
     as far as they are as often bright as dark. Raises InputError for lists of unequal length.
     """
     if len(found) != len(false) or not found:
