@@ -30,7 +30,7 @@ def oneframe() -> Iterator[str]:
         yield row("Si walk, learned from frame 0", "–", shown, None)
     for name, one in ours.get("real", {}).items():
         if "refused" in one:
-            yield row(f"one frame learned: {name}", "–", f"refused: {one['refused']}", None)
+            yield row(f"one frame learned: {name}", "–", f"refused: {one['refused'].split(';')[0]}", None)
             continue
         parts = [f"{kind} {number}" for kind, number in one["found"].items()]
         yield row(f"one frame learned: {name}", "–", f"{', '.join(parts) or 'nothing'} found", None)
