@@ -94,6 +94,11 @@ def test_a_classifier_names_what_it_knows_and_its_answers_stay(tmp_path: Path, c
     recipe = load_recipe(overrides=["detect.steps=20", "defects.score=0.02"])
     source = opened(tmp_path, movie.frames)
     plain = detect_movie(source, recipe, out=tmp_path / "out", frame=0).table
+    mask = np.zeros((150, 150), bool)
+    mask[:75] = True
+    half = detect_movie(replace(source, mask=mask), recipe, out=tmp_path / "out", frame=0).table
+    assert 0 < len(half) < len(plain)
+    assert (half["y"] < 75).all()
     named = detect_movie(source, recipe, out=tmp_path / "out", frame=0, classifier=str(classifier)).table
     assert len(named) > 0
     answers = named.filter(like="p_").to_numpy(float)

@@ -173,8 +173,17 @@ def _pass_over(
         false[learned], kept[learned] = twin_detections(net, own, rng, learned=True), own
     calibration = calibrate([tables[i] for i in false], list(false.values()))
     injected = [recovered(net, one, own, rng=rng, calibration=calibration) for one in kept.values()]
+    if source.mask is not None:
+        tables = {i: one[_within(one, source.mask)].reset_index(drop=True) for i, one in tables.items()}
     tables = {i: one.assign(score=calibration.scores(one), source="detector") for i, one in tables.items()}
     return _Pass(tables, maps, pitch, refused, calibration, pd.concat(injected, ignore_index=True))
+
+
+def _within(table: pd.DataFrame, mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """(N,) which rows lie where the mask (Y, X) lets them count."""
+    at = np.rint(table[["y", "x"]].to_numpy(float)).astype(int)
+    y, x = np.clip(at, 0, np.array(mask.shape) - 1).T
+    return np.asarray(mask[y, x] != 0)
 
 
 def _found_again(injected: pd.DataFrame) -> dict[str, dict[str, float | int]]:
