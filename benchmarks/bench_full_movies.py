@@ -1,4 +1,4 @@
-"""Whole movies with known truth through `atomreel run` and `atomreel reactions`: do the intervals cover, are defects, kinds and tracks right?
+"""Whole movies with known truth through `atomreel run`: do the intervals cover, are defects, kinds and tracks right?
 
     python benchmarks/bench_full_movies.py FOLDER [--movies 24] [--frames 60] [--size 256]
 
@@ -66,15 +66,11 @@ def analyse(movie: SimulatedMovie, folder: Path) -> tuple[pd.DataFrame, dict[str
     """tracks.parquet and rates.json, by the command line."""
     write_movie(folder, movie)
     told = ["--set", f"input.times_csv={folder / 'times.csv'}", "-r", str(HERE / "recipes" / "defects.toml")]
-    run, out = folder / "run", folder / "reactions"
-    for command in (
-        ["run", str(folder / "movie.tif"), *told, "-o", str(run)],
-        ["reactions", str(run), "-o", str(out)],
-    ):
-        subprocess.run([sys.executable, "-m", "atomreel", *command], check=True, capture_output=True)
-    return pd.read_parquet(out / "tracks.parquet"), json.loads(
-        (out / "rates.json").read_text(encoding="utf-8")
-    )
+    command = ["run", str(folder / "movie.tif"), *told, "-o", str(folder / "run")]
+    subprocess.run([sys.executable, "-m", "atomreel", *command], check=True, capture_output=True)
+    out = folder / "run" / "reactions"
+    rates = json.loads((out / "rates.json").read_text(encoding="utf-8"))
+    return pd.read_parquet(out / "tracks.parquet"), rates
 
 
 def open_share(movie: SimulatedMovie, kind: str) -> float:
