@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,8 @@ def write_report(run: Path | str) -> Path:
         raise RunError(f"{folder}: cannot be created ({error.strerror})") from error
     with style():
         drawings = _draw(results, folder)
-    page = _render(_contents(results, drawings))
+    script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
+    page = render("report.html", {**_contents(results, drawings), "js": script})
     path = results.path / "report.html"
     write_text(path, page)
     return path
@@ -103,7 +105,8 @@ def _contents(results: Results, drawings: dict[str, list[Drawing]]) -> dict[str,
     }
 
 
-def _render(contents: dict[str, Any]) -> str:
+def render(template: str, contents: Mapping[str, Any]) -> str:
+    """A page from one of TEMPLATES. Every name in it must be filled in, and no text of a file becomes markup."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -113,8 +116,8 @@ def _render(contents: dict[str, Any]) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    files = {kind: (TEMPLATES / f"report.{kind}").read_text(encoding="utf-8") for kind in ("css", "js")}
-    return environment.get_template("report.html").render(**contents, **files)
+    css = (TEMPLATES / "report.css").read_text(encoding="utf-8")
+    return environment.get_template(template).render(**contents, css=css)
 
 
 def _script_json(data: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from atomreel.core.files import write_text
 from atomreel.report.drawing import Drawing
-from atomreel.report.page import TEMPLATES
+from atomreel.report.page import render
 from atomreel.report.tables import PageTable
 
 
@@ -29,20 +29,9 @@ def write_reaction_page(
     file: Path, *, name: str, summary: str, notes: Sequence[str], sections: Sequence[Section]
 ) -> None:
     """Write the page to `file`. It needs no network and no other file; the same input gives the same bytes."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    css = (TEMPLATES / "report.css").read_text(encoding="utf-8")
     shown = [s for s in sections if s.text or s.tables or s.drawings]
-    page = environment.get_template("reactions.html").render(
-        name=name, summary=summary, notes=list(notes), sections=shown, css=css
-    )
+    contents = {"name": name, "summary": summary, "notes": list(notes), "sections": shown}
+    page = render("reactions.html", contents)
     write_text(file, page)
 
 
