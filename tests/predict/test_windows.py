@@ -13,16 +13,11 @@ from scipy.ndimage import gaussian_filter
 
 from atomreel.core.card import Card, write_card
 from atomreel.core.errors import InputError, ModelError, UnknownNameError
-from atomreel.predict.model import shipped
 from atomreel.predict.windows import activation_maps, classify_windows, crops_at, paste_maps
 from atomreel.simulate.strangers import random_strangers
 from atomreel.simulate.windows import CELL_PX, SIDE, add_noise, random_noise, random_windows
 from atomreel.tasks.task import build_network
 from atomreel.tasks.windows import TASK
-
-needs_model = pytest.mark.skipif(
-    not (shipped() / "windows" / "card.toml").is_file(), reason="no model is shipped yet"
-)
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +168,6 @@ def test_what_cannot_be_used_is_refused(call, error, said, model):
         call(model)
 
 
-@needs_model
 def test_the_shipped_model_names_defects(fresh):
     images, label, _ = fresh
     table = classify_windows(images)
@@ -182,7 +176,6 @@ def test_the_shipped_model_names_defects(fresh):
     assert table["score"].mean() == pytest.approx((named == label).mean(), abs=0.03)
 
 
-@needs_model
 @pytest.mark.parametrize("method", ["cam", "grad-cam"])
 def test_maps_of_the_shipped_model_point_at_the_defect(fresh, method):
     """Within 2 Å in at least 0.8 of the windows; a place at random would be so in about 0.08."""
@@ -194,7 +187,6 @@ def test_maps_of_the_shipped_model_point_at_the_defect(fresh, method):
     assert (off < 2).mean() >= 0.8
 
 
-@needs_model
 def test_the_shipped_model_does_not_take_strangers_for_its_own():
     rng = np.random.default_rng(78)
     images, _ = random_strangers(TASK.material, 150, rng)
@@ -204,7 +196,6 @@ def test_the_shipped_model_does_not_take_strangers_for_its_own():
     assert (classify_windows(empty)["kind"] == "none").all()
 
 
-@needs_model
 @pytest.mark.parametrize("px", [12.0, 30.0])
 def test_the_shipped_model_answers_alike_at_another_sampling(fresh, px):
     """Windows enlarged or shrunk by Fourier, noise of the new pixels, and back by `crops_at`."""

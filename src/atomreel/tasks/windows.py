@@ -78,7 +78,7 @@ class WindowsTask:
     @property
     def recipe(self) -> Mapping[str, Any]:
         return {
-            "steps": 2400,
+            "steps": 6000,
             "batch": 128,
             "rate": 4e-3,
             "weight_decay": 1e-2,
