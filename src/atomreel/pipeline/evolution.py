@@ -124,7 +124,7 @@ def trajectories(judged: Judged) -> pd.DataFrame:
     still = rows.assign(y=rest[:, 0], x=rest[:, 1], label=_labels(rows))
     found = classify_trajectories(still, times=judged.times, by="label", judged=judged.frames.tolist())
     area = 1.0 if judged.pixel is None else judged.pixel[0] * judged.pixel[1]
-    of = rows.groupby("track")["label" if "label" in rows else "kind"].agg(lambda k: k.mode().iloc[0])
+    of = rows.groupby("track")["kind"].agg(lambda k: k.mode().iloc[0])
     found = found.assign(of=found["track"].map(of), **{c: found[c] * area for c in ("d_low", "d", "d_high")})
     return found[columns]
 
