@@ -31,7 +31,9 @@ def motion(plan: Plan, folder: RunFolder) -> list[str]:
         memory, times = plan.recipe.tracks.memory, plan.movie.times
         tracks = link(defects, max_step=reach, memory=memory, drift=drift, times=times)
         hop = 0.5 * plan.columns.survey.spacing_px
-        events = find_events(tracks, times=times, frames=len(plan.movie), min_hop=hop, drift=drift)
+        # Each frame numbers the sites of its own lattice: a new number is no hop.
+        still = tracks.drop(columns="site", errors="ignore")
+        events = find_events(still, times=times, frames=len(plan.movie), min_hop=hop, drift=drift)
     write_table(folder.path / "tracks.parquet", tracks, kind="tracks")
     write_table(folder.path / "events.parquet", events, kind="events")
     rates: dict[str, Estimate] = {}
