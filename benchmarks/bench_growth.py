@@ -135,6 +135,7 @@ def coverage(hits: list[bool]) -> dict[str, float]:
 
 def series(replicates: int, steady: int) -> dict[str, Any]:
     hits: dict[str, list[bool]] = {k: [] for k in ("rho", "A0", "speed_start", "speed_end", "complete")}
+    relative: dict[str, list[float]] = {k: [] for k in ("A0", "speed_start", "speed_end")}
     widths, shapes, plain = [], [], []
     for k in range(replicates):
         rng = np.random.default_rng([2026, k])
@@ -152,6 +153,8 @@ def series(replicates: int, steady: int) -> dict[str, Any]:
         for name, value in truth.items():
             estimate = fit.estimates()[name]
             hits[name].append(bool(estimate.low <= value <= estimate.high))
+            if name in relative:
+                relative[name].append((estimate.high - estimate.low) / value)
         hits["complete"].append(low <= RHO <= high)
         widths.append((fit.rho.high - fit.rho.low) / (high - low))
         shapes.append(fit.shape)
@@ -176,6 +179,7 @@ def series(replicates: int, steady: int) -> dict[str, Any]:
             "median": float(np.median(widths)),
             "q95": float(np.quantile(widths, 0.95)),
         },
+        "width_over_truth": {name: float(np.median(w)) for name, w in relative.items()},
         "exponential_called_exponential": shapes.count("exponential") / replicates,
         "steady": {
             "replicates": steady,

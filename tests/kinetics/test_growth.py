@@ -3,7 +3,7 @@ import pytest
 from scipy import stats
 
 from atomreel.core.errors import InputError
-from atomreel.kinetics.growth import fit_growth
+from atomreel.kinetics.growth import averaged, fit_growth
 from atomreel.kinetics.intervals import to_rates
 
 RHO, C, UNIT = 0.02, 0.012, 4e-4
@@ -120,6 +120,49 @@ def test_errors_known_but_for_a_factor(rng):
     told = fit_growth(T, noisy, unit_area=UNIT, area_err=1e-3, scale_err=True)
     assert told.sigma == pytest.approx(2e-3, rel=0.4)
     assert fit_growth(T, noisy, unit_area=UNIT, area_err=1e-3).sigma == pytest.approx(1e-3)
+
+
+def test_a_start_without_errors_does_not_say_that_there_are_none(rng):
+    """Vacancies touch a small hole now and then: the error is 0 or 1 site, and A₀ is only known as well as that."""
+    inside, floor = [], []
+    for _ in range(120):
+        touched = rng.random(len(T)) < 0.2
+        area = yule(rng) + (touched - 0.2) * UNIT
+        fit = fit_growth(T, area, area_err=0.4 * UNIT, scale_err=True, unit_area=UNIT, offset=False)
+        inside.append(fit.a0.low <= 14 * UNIT <= fit.a0.high)
+        floor.append(fit.sigma)
+    assert stats.binom.cdf(sum(inside), 120, 0.95) > 1e-3
+    assert min(floor) > 0.39 * UNIT
+
+
+def test_the_start_is_the_first_time_also_where_nothing_was_measured(rng):
+    grown = 20 * np.exp(RHO * T)
+    hidden = np.where(T < 12, np.nan, grown)
+    told, untold = (fit_growth(T, a, area_err=0.1, offset=False) for a in (grown, hidden))
+    assert told.a0.value == pytest.approx(20, rel=0.01) and untold.a0.value == pytest.approx(20, rel=0.01)
+    assert untold.rho.count == told.rho.count - 3
+    assert untold.a0.high - untold.a0.low > told.a0.high - told.a0.low
+
+
+def test_what_is_said_with_and_without_an_offset_together(rng):
+    area = yule(rng)
+    plain, free = (
+        fit_growth(T, area, area_err=0.3 * UNIT, unit_area=UNIT, offset=offset) for offset in (False, True)
+    )
+    for share, one in ((0.0, plain), (1.0, free)):
+        both = averaged(plain, free, share=share)
+        for name, estimate in both.estimates().items():
+            alone = one.estimates()[name]
+            assert [estimate.value, estimate.low, estimate.high] == pytest.approx(
+                [alone.value, alone.low, alone.high], rel=1e-3, abs=1e-6
+            )
+    half = averaged(plain, free, share=0.4)
+    assert half.a0.value == plain.a0.value and half.c.low < 0.0 < half.c.high
+    assert half.a0.low < plain.a0.low and half.a0.high < free.a0.high
+    low, high = half.band(T)
+    assert (low < half.curve(T)).all() and (half.curve(T) < high).all()
+    with pytest.raises(InputError, match="share"):
+        averaged(plain, free, share=1.2)
 
 
 def test_the_band_is_the_curve_with_the_interval_of_its_parameters(rng):

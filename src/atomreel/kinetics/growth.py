@@ -119,8 +119,8 @@ def fit_growth(
 ) -> Growth:
     """Fit A(t) = A₀·exp(ρ(t − t[0])) + C.
 
-    t: (T,) increasing [s]; area: (T,), fraction or any unit; rows with NaN are left out (times may pause). area_err: (T,) or one number,
-    1σ measuring error; estimated from the data when None. scale_err: area_err is right but for a common factor, which is estimated.
+    t: (T,) increasing [s]; area: (T,), fraction or any unit; rows with NaN are left out, but the first time stays the start. area_err: (T,) or one number,
+    1σ measuring error; estimated from the data when None. scale_err: area_err is the least that it can be; a common factor from 1 to 5 is estimated.
     error_time: how long an error lasts [s], its correlation being exp(−Δ/error_time); 0: every frame errs anew. unit_area: area of one piece
     in the unit of `area` (an atom's site, say) → branching noise beside the measuring error; None → independent errors only, which is right only
     where growth itself is no chance process. offset: False where nothing but what grows was measured: C is 0, which tells ρ far better.
@@ -131,8 +131,8 @@ def fit_growth(
     seconds, values, errors = _checked(t, area, area_err)
     if unit_area is not None and not unit_area > 0:
         raise InputError(f"unit_area {unit_area}: expected the area of one growing piece, above 0")
-    span, size = seconds[-1] - seconds[0], float(np.ptp(values)) or 1.0
-    time, y = (seconds - seconds[0]) / span, values / size
+    span, size = seconds[-1], float(np.ptp(values)) or 1.0
+    time, y = seconds / span, values / size
     weights = np.ones_like(y) if errors is None else errors / size
     noise = _noise_grid(y, known=errors is not None, scaled=scale_err)
     data = _Data(time, y, weights, _kept(time, error_time / span), offset)
@@ -142,21 +142,19 @@ def fit_growth(
     posterior, best = scanned.posterior(span, size)
     kind = "branching" if unit_area else "independent"
     method = f"{kind} noise, {level:.0%} posterior interval"
-    rho = posterior.rho
+    rho, speed = posterior.rho, f"{area_unit}/{time_unit}"
+    ends, factors = _ends(posterior, offset, level), _combinations(posterior.rho, offset)
 
-    def estimate(factors: Floats, label: str) -> Estimate:
-        low, high = posterior.interval(factors, level=level)
-        value = float((factors * posterior.mean)[best].sum())
-        return Estimate(value, low, high, label, len(y), method)
+    def estimate(name: str, unit: str) -> Estimate:
+        value = rho[best] if name == "rho" else (factors[name] * posterior.mean)[best].sum()
+        return Estimate(float(value), *ends[name], unit, len(y), method)
 
-    rho_low, rho_high = _quantiles(rho, np.zeros_like(rho), posterior.weight, (1 - level) / 2)
-    speed = f"{area_unit}/{time_unit}"
     return Growth(
-        Estimate(float(rho[best]), rho_low, rho_high, f"1/{time_unit}", len(y), method),
-        estimate(_factors(rho, speed=1 / rho), area_unit),
-        estimate(_factors(rho, level=1.0, speed=-1 / rho) * offset, area_unit),
-        estimate(_factors(rho, speed=1.0), speed),
-        estimate(_factors(rho, speed=1.0, added=rho), speed),
+        estimate("rho", f"1/{time_unit}"),
+        estimate("a0", area_unit),
+        estimate("c", area_unit),
+        estimate("speed_start", speed),
+        estimate("speed_end", speed),
         float(scanned.noise[best] * np.mean(weights)) * size,
         kind,
         gain - 2,
@@ -164,6 +162,50 @@ def fit_growth(
         float(scanned.fit.log_profile.max()),
         posterior,
     )
+
+
+def averaged(plain: Growth, free: Growth, *, share: float, level: float = 0.95) -> Growth:
+    """What `plain`, without C, and `free`, with it, say together where the data do not decide between them.
+
+    share: probability of `free`, 0 to 1. Intervals are quantiles of both posteriors with these weights (J. A. Hoeting et al., Stat. Sci.
+    14 (1999) 382); values are those of the likelier one. Raises InputError for a share that is none.
+    """
+    if not 0 <= share <= 1:
+        raise InputError(f"share {share}: expected a probability, 0 to 1")
+    likely = free if share > 0.5 else plain
+    one, two = plain.posterior, free.posterior
+    posterior = Posterior(
+        np.concatenate([one.rho, two.rho]),
+        np.concatenate([(1 - share) * one.weight, share * two.weight]),
+        np.concatenate([one.mean, two.mean]),
+        np.concatenate([one.covariance, two.covariance]),
+    )
+    ends = _ends(posterior, np.repeat([0.0, 1.0], [len(one.rho), len(two.rho)]), level)
+    method = f"{likely.noise} noise, {level:.0%} posterior interval, C with probability {share:.2f}"
+    estimates = {
+        name: replace(getattr(likely, name), low=low, high=high, method=method)
+        for name, (low, high) in ends.items()
+    }
+    return replace(likely, posterior=posterior, **estimates)
+
+
+def _combinations(rho: Floats, offset: Floats | bool) -> dict[str, Floats]:
+    """Factors, for `Posterior.interval`, of everything that is a linear combination of what it holds."""
+    return {
+        "a0": _factors(rho, speed=1 / rho),
+        "c": _factors(rho, level=1.0, speed=-1 / rho) * np.broadcast_to(offset, rho.shape)[:, None],
+        "speed_start": _factors(rho, speed=1.0),
+        "speed_end": _factors(rho, speed=1.0, added=rho),
+    }
+
+
+def _ends(posterior: Posterior, offset: Floats | bool, level: float) -> dict[str, tuple[float, float]]:
+    """Interval of each estimate."""
+    rho = posterior.rho
+    ends = {"rho": _quantiles(rho, np.zeros_like(rho), posterior.weight, (1 - check_level(level)) / 2)}
+    for name, factors in _combinations(rho, offset).items():
+        ends[name] = posterior.interval(factors, level=level)
+    return ends
 
 
 def _factors(
@@ -175,7 +217,7 @@ def _factors(
 
 @dataclass(frozen=True, eq=False)
 class _Data:
-    """time: (T,) in spans. y: (T,) in ranges. weights: (T,) errors but for the factor. keep: (T,) of the error before. offset: C is free."""
+    """time: (T,) in spans since the start, 0. y: (T,) in ranges. weights: (T,) errors but for the factor. keep: (T,) of the error before. offset: C is free."""
 
     time: Floats
     y: Floats
@@ -266,7 +308,7 @@ def _filter(data: _Data, rho: Floats, noise: Floats, *, chance: Floats) -> _Fit:
     else:
         cov[0, 0], cov[0, 1], cov[1, 0], cov[1, 1] = wide**2, rho * wide**2, rho * wide**2, (rho * wide) ** 2
     mean, log_like = np.zeros((4, len(rho))), np.zeros(len(rho))
-    previous = data.time[0]
+    previous = 0.0
     for k, (now, value) in enumerate(zip(data.time, data.y, strict=True)):
         growth, rise, keep = np.exp(rho * (now - previous)), _rise(rho, now - previous), data.keep[k]
         mean[2], mean[3] = growth * mean[2] + rise * mean[1], keep * mean[3]
@@ -322,10 +364,10 @@ def _quantiles(centre: Floats, width: Floats, weight: Floats, tail: float) -> tu
 
 
 def _noise_grid(y: Floats, *, known: bool, scaled: bool) -> Floats:
-    """Factors of the known errors to scan; else measuring errors around what second differences say: their median, or their
+    """Factors of the known errors to scan, none below 1: a start in which nothing errs would claim that nothing ever does; else measuring errors around what second differences say: their median, or their
     mean square where most values are the same (shares of few pieces)."""
     if known:
-        return np.geomspace(0.3, 5, 13) if scaled else np.ones(1)
+        return np.geomspace(1, 5, 10) if scaled else np.ones(1)
     second = np.diff(y, 2) / np.sqrt(6)
     guess = float(np.median(np.abs(second))) / 0.6745 or float(np.sqrt(np.mean(second**2)))
     return np.asarray(max(guess, 1e-4) * np.geomspace(0.3, 3, 13))
@@ -334,6 +376,7 @@ def _noise_grid(y: Floats, *, known: bool, scaled: bool) -> Floats:
 def _checked(
     t: npt.ArrayLike, area: npt.ArrayLike, area_err: npt.ArrayLike | None
 ) -> tuple[Floats, Floats, Floats | None]:
+    """Seconds since the first time of all, areas and errors of the usable rows."""
     seconds, values = np.asarray(t, dtype=float), np.asarray(area, dtype=float)
     if seconds.ndim != 1 or seconds.shape != values.shape:
         raise InputError(f"growth: one area per time is needed, got {values.shape} for {seconds.shape}")
@@ -345,6 +388,7 @@ def _checked(
         raise InputError(f"growth: the area is {values[good][0]:g} at all times; nothing grows")
     if good.sum() < 5:
         raise InputError(f"growth: three parameters need at least 5 usable points, got {int(good.sum())}")
-    if (np.diff(seconds[good]) <= 0).any():
+    since = seconds - seconds[np.isfinite(seconds)][0]
+    if since[good][0] < 0 or (np.diff(seconds[good]) <= 0).any():
         raise InputError("growth: times must increase")
-    return seconds[good], values[good], None if errors is None else errors[good]
+    return since[good], values[good], None if errors is None else errors[good]

@@ -11,8 +11,9 @@ import pandas as pd
 
 from atomreel.core.files import write_table
 from atomreel.core.run import RunFolder
-from atomreel.kinetics.growth import Growth, fit_growth
+from atomreel.kinetics.growth import Growth, averaged, fit_growth
 from atomreel.kinetics.intervals import Estimate, scaled, series_mean
+from atomreel.kinetics.strays import find_strays
 from atomreel.pipeline.frames import is_large
 from atomreel.pipeline.survey import BLOCK, Plan
 
@@ -46,7 +47,7 @@ def hole_kinetics(plan: Plan, folder: RunFolder) -> dict[str, Estimate]:
     error = np.maximum(phases.hole_fraction_err, SURE_OF * unit)
     lasting = persistence(rates["vacancy_share"], len(vacancies), float(np.median(np.diff(clock))))
     fit = fit_holes(clock, counted, error, unit=unit, error_time=lasting, time_unit="s" if known else "frame")
-    start = float(clock[counted.notna()][0])
+    start = float(clock[0])
     low, high = fit.band(clock, start=start)
     curves = {"hole_fit": fit.curve(clock, start=start), "hole_fit_low": low, "hole_fit_high": high}
     write_table(file, phases.assign(**curves), kind="phases")
@@ -71,14 +72,18 @@ def fit_holes(
 ) -> Growth:
     """Growth of what was counted as holes, (T,) with errors right but for a factor, in pieces of `unit`.
 
-    error_time: how long an error lasts, which is mostly a vacancy that touches a rim and so stays there for a while.
+    error_time: how long an error lasts, which is mostly a vacancy that touches a rim and so stays there for a while. Frames whose count
+    is far from that of their neighbours are left out.
 
     Without C unless it is above 0 and the likelihood ratio asks for it at the 5 % level: left free, C takes what early chance did to A₀ and draws ρ
-    down by some per cent."""
+    down by some per cent. Where it is asked for, chance may have asked: then intervals hold what is said with and without C, weighed by
+    their likelihoods and 1/√T for the parameter more (G. Schwarz, Ann. Stat. 6 (1978) 461)."""
+    stray = find_strays(clock, counted, error, unit_area=unit)
+    sites = np.where(stray, np.nan, np.asarray(counted, dtype=float))
     plain, free = (
         fit_growth(
             clock,
-            counted,
+            sites,
             area_err=error,
             scale_err=True,
             error_time=error_time,
@@ -88,8 +93,12 @@ def fit_holes(
         )
         for offset in (False, True)
     )
-    wanted = free.c.value > 0 and 2 * (free.log_likelihood - plain.log_likelihood) > ASKED
-    return free if wanted else replace(plain, p_line=free.p_line, delta_aic=free.delta_aic)
+    plain = replace(plain, p_line=free.p_line, delta_aic=free.delta_aic)
+    gain = free.log_likelihood - plain.log_likelihood
+    if not (free.c.value > 0 and 2 * gain > ASKED):
+        return plain
+    share = 1 / (1 + float(np.sqrt(free.rho.count) * np.exp(-gain)))
+    return averaged(plain, free, share=share)
 
 
 def _rates(fit: Growth, plan: Plan, *, interval: float) -> dict[str, Estimate]:
