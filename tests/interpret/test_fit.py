@@ -108,7 +108,7 @@ def test_settled_fit_ends_where_the_gradient_is_zero(rng):
     shape = round_shape(2.6)
     here, view, matrix = settled(given, shape)
     there = settled(far, shape)[0]
-    sd = np.sqrt(matrix.normal.column_inverse[:, [1, 2], [1, 2]])
+    sd = np.sqrt(matrix.normal.own_inverse[:, [1, 2], [1, 2]])
     assert np.quantile(abs(here.positions - there.positions) / sd, 0.9) < 0.4
     gradient = view.right[: 3 * len(sd)].reshape(-1, 3)[:, 1:]
     assert np.quantile(abs(gradient) * sd, 0.9) < 0.1

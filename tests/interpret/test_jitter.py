@@ -20,7 +20,7 @@ def columns(rng, sd, *, count=400, span=15, lines=128):
     across = information * 0 + rng.standard_normal((count, span)) * np.sqrt(information)
     across -= information * across.sum(1, keepdims=True) / information.sum(1, keepdims=True)
     none = np.zeros((0, 1), np.float32)
-    w = peaks.Windows(none, none, none, none.astype(np.int32), start, span // 2, peaks.round_shape(2.0))
+    w = peaks.Windows(none, none, none, start, span // 2, peaks.round_shape(2.0))
     return measure_jitter(raw - information * mean, information, w, lines=lines, across=(across, information))
 
 

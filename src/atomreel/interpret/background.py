@@ -9,28 +9,46 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from atomreel.interpret.chunks import in_chunks
+from atomreel.interpret.chunks import in_halves
+from atomreel.interpret.loops import compiled
 from atomreel.interpret.peaks import Floats, Windows
+
+BOTH = (
+    (0, 0),
+    (0, 1),
+    (1, 0),
+    (1, 1),
+)  # of a pixel's two knots along an axis: the first with itself, with the second, …
+
+
+@dataclass(frozen=True)
+class Line:
+    """One axis: pixel p of the padded image has 1 − share[p] of knot first[p] and share[p] of the next of `count`."""
+
+    first: npt.NDArray[np.intp]
+    share: npt.NDArray[np.float32]
+    count: int
 
 
 @dataclass(frozen=True)
 class Hats:
-    """rows: (Y', Ky) and cols: (X', Kx) weights of the knots on each padded row and column."""
-
-    rows: npt.NDArray[np.float32]
-    cols: npt.NDArray[np.float32]
+    y: Line
+    x: Line
 
     @property
     def knots(self) -> tuple[int, int]:
-        return self.rows.shape[1], self.cols.shape[1]
+        return self.y.count, self.x.count
 
-    def draw(self, heights: Floats) -> npt.NDArray[np.float32]:
-        """Padded image (Y', X') of knot heights (Ky·Kx,)."""
-        return self.rows @ heights.reshape(self.knots).astype(np.float32) @ self.cols.T
+    def add(self, image: npt.NDArray[np.float32], heights: Floats) -> None:
+        """Add knots of these heights (Ky·Kx,) to a padded image (Y', X')."""
+        grid = np.asarray(heights, np.float32).reshape(self.knots)
+        _add(image, (self.y.first, self.y.share, self.x.first, self.x.share), grid)
 
     def collect(self, image: Floats) -> npt.NDArray[np.float64]:
         """(Ky·Kx,) sums of image × hat."""
-        return (self.rows.T @ image @ self.cols).ravel().astype(float)
+        out = np.zeros(self.knots)
+        _collect(image, (self.y.first, self.y.share, self.x.first, self.x.share), out)
+        return out.ravel()
 
 
 def count_knots(size: tuple[int, int], step: float) -> tuple[int, int]:
@@ -41,15 +59,47 @@ def count_knots(size: tuple[int, int], step: float) -> tuple[int, int]:
 
 def make_hats(size: tuple[int, int], *, knots: tuple[int, int], border: int) -> Hats:
     """Hats over an image of unpadded `size`, the outermost knots on its border pixels."""
-    rows, cols = (_hats_1d(length, count, border) for length, count in zip(size, knots, strict=True))
-    return Hats(rows, cols)
+    y, x = (_line(length, count, border) for length, count in zip(size, knots, strict=True))
+    return Hats(y, x)
 
 
-def _hats_1d(length: int, count: int, border: int) -> npt.NDArray[np.float32]:
-    if count == 1:
-        return np.ones((length + 2 * border, 1), np.float32)
+def _line(length: int, count: int, border: int) -> Line:
     place = np.clip(np.arange(-border, length + border), 0, length - 1) * (count - 1) / (length - 1)
-    return np.asarray(np.maximum(1 - np.abs(place[:, None] - np.arange(count)), 0).astype(np.float32))
+    first = np.minimum(place.astype(np.intp), max(count - 2, 0))
+    return Line(first, (place - first).astype(np.float32), count)
+
+
+@compiled
+def _add(image, lines, grid):
+    y_first, y_share, x_first, x_share = lines
+    last_y, last_x = grid.shape[0] - 1, grid.shape[1] - 1
+    across = np.empty((grid.shape[0], image.shape[1]), np.float32)
+    for k in range(grid.shape[0]):
+        for x in range(image.shape[1]):
+            low, high = grid[k, x_first[x]], grid[k, min(x_first[x] + 1, last_x)]
+            across[k, x] = low + x_share[x] * (high - low)
+    for y in range(image.shape[0]):
+        low_line, high_line = across[y_first[y]], across[min(y_first[y] + 1, last_y)]
+        for x in range(image.shape[1]):
+            image[y, x] += low_line[x] + y_share[y] * (high_line[x] - low_line[x])
+
+
+@compiled
+def _collect(image, lines, out):
+    y_first, y_share, x_first, x_share = lines
+    last_y, last_x = out.shape[0] - 1, out.shape[1] - 1
+    down = np.zeros((out.shape[0], image.shape[1]), np.float32)
+    for y in range(image.shape[0]):
+        low_line, high_line = down[y_first[y]], down[min(y_first[y] + 1, last_y)]
+        for x in range(image.shape[1]):
+            part = y_share[y] * image[y, x]
+            low_line[x] += image[y, x] - part
+            high_line[x] += part
+    for k in range(out.shape[0]):
+        for x in range(image.shape[1]):
+            part = x_share[x] * down[k, x]
+            out[k, x_first[x]] += down[k, x] - part
+            out[k, min(x_first[x] + 1, last_x)] += part
 
 
 def own_matrix(hats: Hats, weight: Floats) -> sparse.csr_array:
@@ -58,81 +108,127 @@ def own_matrix(hats: Hats, weight: Floats) -> sparse.csr_array:
     The pull decides knots that no pixel speaks for (masked or covered by columns).
     """
     ky, kx = hats.knots
-    entries = []
-    for oy in (-1, 0, 1):
-        left = _shifted(hats.rows, oy).T @ weight
-        for ox in (-1, 0, 1):
-            if abs(oy) >= ky or abs(ox) >= kx:
-                continue
-            iy = np.arange(max(0, -oy), ky - max(0, oy))
-            ix = np.arange(max(0, -ox), kx - max(0, ox))
-            values = left @ _shifted(hats.cols, ox)  # of the knots that have a partner at (+oy, +ox)
-            first = iy[:, None] * kx + ix
-            entries.append((values.ravel(), first.ravel(), (first + oy * kx + ox).ravel()))
-    data, row, col = (np.concatenate(part) for part in zip(*entries, strict=True))
-    total = sparse.csr_array((data.astype(float), (row, col)), shape=(ky * kx, ky * kx))
-    scale = float(total.diagonal().mean())
-    return total + 1e-3 * scale * _roughness(ky, kx)
+    cells = np.zeros((max(ky - 1, 1), 3, max(kx - 1, 1), 3))
+    _cells(weight, (hats.y.first, hats.y.share, hats.x.first, hats.x.share), cells)
+    pattern = _pattern(ky, kx)
+    values = np.concatenate([cells[:, a + b, :, c + d].ravel() for a, b in BOTH for c, d in BOTH])
+    sums = np.bincount(pattern.place, values, minlength=len(pattern.indices))
+    data = sums + 1e-3 * float(sums[pattern.diagonal].mean()) * pattern.roughness
+    return sparse.csr_array((data, pattern.indices, pattern.starts), shape=(ky * kx, ky * kx))
 
 
-def _shifted(hats: Floats, offset: int) -> Floats:
-    n = hats.shape[1]
-    low, high = max(0, -offset), n - max(0, offset)
-    return hats[:, low:high] * hats[:, low + offset : high + offset]
+@compiled
+def _cells(weight, lines, out):
+    """Of every cell between knots (Cy, 3, Cx, 3) the sums of weight times both hats of the first knot, the hats of
+    both, both of the second, along y and along x."""
+    y_first, y_share, x_first, x_share = lines
+    down = np.zeros((out.shape[0], 3, weight.shape[1]), np.float32)
+    for y in range(weight.shape[0]):
+        t, lines_of = y_share[y], down[y_first[y]]
+        s = 1 - t
+        first, both, second = lines_of[0], lines_of[1], lines_of[2]
+        for x in range(weight.shape[1]):
+            w = weight[y, x]
+            first[x] += s * s * w
+            both[x] += s * t * w
+            second[x] += t * t * w
+    for k in range(out.shape[0]):
+        for c in range(3):
+            for x in range(weight.shape[1]):
+                t, m, w = x_share[x], x_first[x], down[k, c, x]
+                out[k, c, m, 0] += (1 - t) * (1 - t) * w
+                out[k, c, m, 1] += (1 - t) * t * w
+                out[k, c, m, 2] += t * t * w
+
+
+@dataclass(frozen=True)
+class _Pattern:
+    """Where the knots' matrix has entries: place: of each sum of `_cells` in them; roughness: the pull's entries."""
+
+    place: npt.NDArray[np.intp]
+    diagonal: npt.NDArray[np.intp]
+    roughness: npt.NDArray[np.float64]
+    indices: npt.NDArray[np.int32]
+    starts: npt.NDArray[np.int32]
 
 
 @cache
-def _roughness(ky: int, kx: int) -> sparse.csr_array:
-    def line(n: int) -> sparse.csr_array:
-        if n == 1:
-            return sparse.csr_array((1, 1))
-        step = sparse.diags_array([-np.ones(n - 1), np.ones(n - 1)], offsets=[0, 1], shape=(n - 1, n))
-        return sparse.csr_array(step.T @ step)
+def _pattern(ky: int, kx: int) -> _Pattern:
+    def knots(step_y: int, step_x: int) -> npt.NDArray[np.intp]:
+        y, x = np.arange(max(ky - 1, 1)) + step_y, np.arange(max(kx - 1, 1)) + step_x
+        return (np.minimum(y, ky - 1)[:, None] * kx + np.minimum(x, kx - 1)).ravel()
 
-    return sparse.csr_array(
-        sparse.kron(line(ky), sparse.eye_array(kx)) + sparse.kron(sparse.eye_array(ky), line(kx))
+    keys = np.concatenate([knots(a, c) * (ky * kx) + knots(b, d) for a, b in BOTH for c, d in BOTH])
+    entries, place = np.unique(keys, return_inverse=True)
+    row, col = np.divmod(entries, ky * kx)
+    whole = sparse.csr_array(
+        sparse.kron(_roughness(ky), sparse.eye_array(kx)) + sparse.kron(sparse.eye_array(ky), _roughness(kx))
     )
+    starts = np.searchsorted(row, np.arange(ky * kx + 1)).astype(np.int32)
+    return _Pattern(place, np.flatnonzero(row == col), whole[row, col], col.astype(np.int32), starts)
 
 
-def cross_matrix(hats: Hats, weight_windows: Floats, w: Windows, *, factor: Floats) -> sparse.csr_array:
-    """(3·N, K) Σ weight · basis · hatᵀ, times factor (N, 3), of columns with the knots that their windows touch."""
-    n, count = 2 * w.radius + 1, len(w.corner)
-    side = np.arange(n, dtype=np.float32) - w.radius
-    rows, first_y = _local(hats.rows, w.corner[:, 0], n)
-    cols, first_x = _local(hats.cols, w.corner[:, 1], n)
-    tilted_rows, tilted_cols = (
-        line * (w.offset[:, k, None] + side)[:, :, None] for k, line in enumerate((rows, cols))
-    )
-    blocks = np.empty((count, 3, rows.shape[2], cols.shape[2]), np.float32)
+def _roughness(n: int) -> sparse.csr_array:
+    if n == 1:
+        return sparse.csr_array((1, 1))
+    step = sparse.diags_array([-np.ones(n - 1), np.ones(n - 1)], offsets=[0, 1], shape=(n - 1, n))
+    return sparse.csr_array(step.T @ step)
+
+
+def cross_blocks(
+    hats: Hats, weight: Floats, w: Windows, *, factor: Floats
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.intp]]:
+    """(N, 3, L) Σ weight · basis · hat, times factor (N, 3), of columns with the knots (N, L) that their windows touch."""
+    n, (ky, kx) = 2 * w.radius + 1, hats.knots
+    y, x = w.corner.T
+    wide_y = int((hats.y.first[y + n - 1] - hats.y.first[y]).max(initial=0)) + 2
+    wide_x = int((hats.x.first[x + n - 1] - hats.x.first[x]).max(initial=0)) + 2
+    blocks = np.zeros((len(w.corner), 3, wide_y, wide_x))
 
     def fill(at: slice) -> None:
-        down, across = rows[at].transpose(0, 2, 1), cols[at]
-        by_value = (weight_windows[at] * w.value[at]).reshape(-1, n, n)
-        by_slope = (weight_windows[at] * w.slope[at]).reshape(-1, n, n)
-        blocks[at, 0] = down @ (by_value @ across)
-        blocks[at, 1] = tilted_rows[at].transpose(0, 2, 1) @ (by_slope @ across)
-        blocks[at, 2] = down @ (by_slope @ tilted_cols[at])
+        lines = hats.y.first, hats.y.share, hats.x.first, hats.x.share
+        _cross(weight, (lines, w.part(at), np.ascontiguousarray(factor[at], np.float64)), blocks[at])
 
-    in_chunks(fill, count)
-    form = np.array([[w.shape.yy, w.shape.yx], [w.shape.yx, w.shape.xx]], np.float32)
-    blocks[:, 1:] = np.einsum("kl,nlyx->nkyx", form, blocks[:, 1:])
-    blocks *= factor[:, :, None, None].astype(np.float32)
-    ky, kx = hats.knots
-    # past the last knot the hats are zero, and so are the sums: any knot may take them
-    knot_y = np.minimum(first_y[:, None] + np.arange(blocks.shape[2]), ky - 1)
-    knot_x = np.minimum(first_x[:, None] + np.arange(blocks.shape[3]), kx - 1)
-    col = (knot_y[:, :, None] * kx + knot_x[:, None, :])[:, None].repeat(3, axis=1)
-    starts = np.arange(3 * count + 1) * (col.shape[2] * col.shape[3])
-    return sparse.csr_array((blocks.ravel().astype(float), col.ravel(), starts), shape=(3 * count, ky * kx))
+    in_halves(fill, len(blocks))
+    # past the last knot the sums are zero: any knot may take them
+    knot_y = np.minimum(hats.y.first[y][:, None] + np.arange(wide_y), ky - 1)
+    knot_x = np.minimum(hats.x.first[x][:, None] + np.arange(wide_x), kx - 1)
+    touched = knot_y[:, :, None] * kx + knot_x[:, None, :]
+    return blocks.reshape(len(blocks), 3, -1), touched.reshape(len(blocks), -1)
 
 
-def _local(hats: Floats, start: npt.NDArray[np.integer], n: int) -> tuple[Floats, npt.NDArray[np.integer]]:
-    """(N, n, l) hats on the rows of each window, and the first of its l knots."""
-    first_of_row = np.argmax(hats > 0, axis=1)
-    first = first_of_row[start]
-    last = hats.shape[1] - 1 - np.argmax(hats[:, ::-1] > 0, axis=1)
-    span = int((last[start + n - 1] - first).max()) + 1
-    wide = np.pad(hats, ((0, 0), (0, span)))
-    lines = start[:, None] + np.arange(n)
-    knots = first[:, None] + np.arange(span)
-    return wide[lines[:, :, None], knots[:, None, :]], first
+@compiled
+def _cross(weight, given, out):
+    (y_first, y_share, x_first, x_share), window, factor = given
+    (corner, offset), (value, slope), (yy, xx, yx, _) = window
+    n = value.shape[1]
+    half = n // 2
+    down = np.empty(
+        (out.shape[2], 3, n), np.float32
+    )  # sums down the columns of pixels: of g, of the slope, of y·slope
+    for c in range(len(corner)):
+        y0, x0 = corner[c, 0], corner[c, 1]
+        down[:] = np.float32(0)
+        for j in range(n):
+            dy = offset[c, 0] + np.float32(j - half)
+            line = weight[y0 + j, x0 : x0 + n]
+            for step in range(2):
+                share = y_share[y0 + j] if step else 1 - y_share[y0 + j]
+                by_value, by_slope, by_y = down[y_first[y0 + j] - y_first[y0] + step]
+                for k in range(n):
+                    one = share * line[k]
+                    by_value[k] += one * value[c, j, k]
+                    by_slope[k] += one * slope[c, j, k]
+                    by_y[k] += one * slope[c, j, k] * dy
+        for q in range(out.shape[2]):
+            for k in range(n):
+                m, t = x_first[x0 + k] - x_first[x0], x_share[x0 + k]
+                along_y, along_x = down[q, 2, k], down[q, 1, k] * (offset[c, 1] + np.float32(k - half))
+                first = down[q, 0, k] * factor[c, 0]
+                second = (yy * along_y + yx * along_x) * factor[c, 1]
+                third = (yx * along_y + xx * along_x) * factor[c, 2]
+                for step in range(2):
+                    share = t if step else 1 - t
+                    out[c, 0, q, m + step] += share * first
+                    out[c, 1, q, m + step] += share * second
+                    out[c, 2, q, m + step] += share * third

@@ -15,6 +15,7 @@ from threadpoolctl import ThreadpoolController
 A = TypeVar("A")
 B = TypeVar("B")
 CHUNK = 128  # windows at a time
+FEW = 500  # windows or lines that one thread does faster than two share them
 MOST_THREADS = 2  # more wait for the interpreter between the pieces
 
 
@@ -29,6 +30,18 @@ def in_chunks(work: Callable[[slice], None], count: int) -> None:
         return
     half = (len(slices) + 1) // 2
     side_by_side(lambda: _all(work, slices[:half]), lambda: _all(work, slices[half:]))
+
+
+def in_halves(work: Callable[[slice], None], count: int) -> None:
+    """Call compiled `work` on all of `count`, or, where there are many, on its first and its second half at once.
+
+    Handing work to another thread takes as long as a few hundred windows do.
+    """
+    half = count // 2
+    if half < FEW:
+        work(slice(0, count))
+    else:
+        side_by_side(lambda: work(slice(0, half)), lambda: work(slice(half, count)))
 
 
 def side_by_side(first: Callable[[], A], second: Callable[[], B]) -> tuple[A, B]:

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
 
 from atomreel.interpret import background, normal, peaks
 from atomreel.interpret.noise import Noise
@@ -104,9 +103,12 @@ def start_state(problem: Problem, shape: Shape, noise: Noise) -> State:
     )
 
 
-def draw(state: State, w: Windows, hats: background.Hats, *, padded: tuple[int, int]) -> Floats:
-    columns = peaks.stamp(w.value, w.index, size=padded, heights=state.heights)
-    return columns + hats.draw(state.knots)
+def draw(
+    state: State, w: Windows, hats: background.Hats, *, padded: tuple[int, int]
+) -> npt.NDArray[np.float32]:
+    model = peaks.draw(w, state.heights, size=padded)
+    hats.add(model, state.knots)
+    return model
 
 
 def line_means(residual: Floats, weight: Floats) -> npt.NDArray[np.float32]:
@@ -137,17 +139,15 @@ def look(
     before: a view of a state with the same positions and shape, whose windows serve again.
     """
     size = problem.data.shape
-    w = (
-        before.windows
-        if before
-        else peaks.windows(state.positions, state.shape, size=size, slopes=learn_shape)
-    )
+    w = before.windows if before else peaks.windows(state.positions, state.shape, size=size)
     r = w.radius
     padded = (size[0] + 2 * r, size[1] + 2 * r)
     hats = before.hats if before else background.make_hats(size, knots=problem.knots, border=r)
-    model = np.asarray(draw(state, w, hats, padded=padded), np.float32)
+    model = draw(state, w, hats, padded=padded)
     residual = problem.padded(r)[0] - model
-    slopes = _shape_images(state, w, padded) if learn_shape else np.zeros((0, *padded), np.float32)
+    slopes = np.zeros((0, *padded), np.float32)
+    if learn_shape:
+        slopes = peaks.draw_shape_slopes(w, state.heights, size=padded)
     none = np.zeros(0, np.float32)
     return weighed(
         problem, state, View(w, hats, model, residual, none, none, slopes, np.zeros(0)), weight=weight
@@ -175,8 +175,8 @@ def weighed(problem: Problem, state: State, view: View, *, weight: Floats | None
 def _right(problem: Problem, state: State, view: View) -> npt.NDArray[np.float64]:
     weighted = view.weight * view.residual
     w, slopes = view.windows, view.slopes
-    gradient = peaks.project(peaks.gather(weighted, w), w) * by_height(state)
-    gradient -= np.matmul(_prior(problem), _away(problem, state)[:, :, None])[:, :, 0]
+    gradient = peaks.project(weighted, w) * by_height(state)
+    gradient -= _prior(problem) * _away(problem, state)
     by_shape = (slopes.reshape(len(slopes), weighted.size) @ weighted.ravel()).astype(float)
     return np.concatenate([gradient.ravel(), view.hats.collect(weighted), by_shape])
 
@@ -184,31 +184,26 @@ def _right(problem: Problem, state: State, view: View) -> npt.NDArray[np.float64
 def equations(problem: Problem, state: State, view: View, *, pairs: Overlap | None = None) -> Equations:
     """The normal equations at a view of `state`. pairs: an overlap of the same positions, whose pairs serve again."""
     w, hats, weight, factor = view.windows, view.hats, view.weight, by_height(state)
-    weight_windows = peaks.gather(weight, w)
-    overlap = _overlap(problem, state, view, weight_windows) if pairs is None else pairs
-    if pairs is not None:
-        overlap = reweighted(pairs, *peaks.own_sums(weight_windows, w))
-    s = len(view.slopes)
+    if pairs is None:
+        overlap = _overlap(problem, state, view)
+    else:
+        overlap = reweighted(pairs, *peaks.own_sums(weight, w))
+    s, n, k = len(view.slopes), 3 * len(factor), len(state.knots)
     weighted = weight * view.slopes
-    shape_columns = [(peaks.project(peaks.gather(d, w), w) * factor).ravel() for d in weighted]
-    shape_knots = [hats.collect(d) for d in weighted]
-    columns, inverse = _columns(problem, overlap, factor)
+    own, blocks = at_heights(problem, overlap, factor)
+    cross, touched = background.cross_blocks(hats, weight, w, factor=factor)
     system = normal.Normal(
-        columns=columns,
+        own=own,
+        pairs=overlap.pairs,
+        blocks=blocks,
         knots=background.own_matrix(hats, weight),
-        cross=background.cross_matrix(hats, weight_windows, w, factor=factor),
-        shape_columns=np.array(shape_columns).reshape(s, len(factor) * 3).T,
-        shape_knots=np.array(shape_knots).reshape(s, hats.rows.shape[1] * hats.cols.shape[1]).T,
+        cross=cross,
+        touched=touched,
+        shape_columns=np.array([peaks.project(d, w) * factor for d in weighted]).reshape(s, n).T,
+        shape_knots=np.array([hats.collect(d) for d in weighted]).reshape(s, k).T,
         shape=(weighted.reshape(s, weight.size) @ view.slopes.reshape(s, weight.size).T).astype(float),
-        column_inverse=inverse,
     )
     return Equations(system, overlap, factor)
-
-
-def _columns(problem: Problem, overlap: Overlap, factor: Floats) -> tuple[sparse.bsr_array, Floats]:
-    """The columns' part of the equations, and the inverses of its diagonal blocks."""
-    own, blocks = at_heights(problem, overlap, factor)
-    return normal.assemble(own, overlap.pairs, blocks), np.linalg.inv(own)
 
 
 def at_heights(
@@ -216,7 +211,8 @@ def at_heights(
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """(N, 3, 3) and (P, 3, 3) products of columns whose heights give `factor`, the former with the prior."""
     i, j = overlap.pairs.T
-    own = overlap.own * factor[:, :, None] * factor[:, None, :] + _prior(problem)
+    own = overlap.own * factor[:, :, None] * factor[:, None, :]
+    own[:, range(3), range(3)] += _prior(problem)
     return own, overlap.blocks * factor[i, :, None] * factor[j, None, :]
 
 
@@ -233,14 +229,13 @@ def renewed(
     brighter = float(np.median(ratio))
     rows = np.sqrt(ratio * brighter)[:, None] * factor / np.maximum(matrix.factor, 1e-30)
     old = matrix.normal
-    cross = old.cross.data * np.repeat(rows.ravel(), np.diff(old.cross.indptr))
-    columns, inverse = _columns(problem, overlap, factor)
+    own, blocks = at_heights(problem, overlap, factor)
     system = replace(
         old,
-        columns=columns,
+        own=own,
+        blocks=blocks,
         knots=old.knots * brighter,
-        cross=sparse.csr_array((cross, old.cross.indices, old.cross.indptr), shape=old.cross.shape),
-        column_inverse=inverse,
+        cross=old.cross * rows[:, :, None],
         factored=old.factor_of_knots,
     )
     return Equations(system, overlap, factor)
@@ -248,8 +243,7 @@ def renewed(
 
 def at_weights(view: View, overlap: Overlap) -> Overlap:
     """The overlap for the weights of a view, known of nearly the same places for other weights."""
-    w = view.windows
-    value = np.vecdot(peaks.gather(view.weight, w) * w.value, w.value).astype(float)
+    value = peaks.own_sums(view.weight, view.windows)[0][:, 0, 0]
     ratio = value / np.maximum(overlap.own[:, 0, 0], 1e-30)
     own = overlap.own * ratio[:, None, None]
     return reweighted(overlap, own, overlap.flat * ratio[:, None])
@@ -262,8 +256,8 @@ def reweighted(overlap: Overlap, own: npt.NDArray[np.float64], flat: npt.NDArray
     return Overlap(own, flat, overlap.pairs, overlap.blocks * (ratio[i] * ratio[j])[:, None, None])
 
 
-def _overlap(problem: Problem, state: State, view: View, weight_windows: Floats) -> Overlap:
-    own, flat = peaks.own_sums(weight_windows, view.windows)
+def _overlap(problem: Problem, state: State, view: View) -> Overlap:
+    own, flat = peaks.own_sums(view.weight, view.windows)
     pairs = peaks.neighbours(state.positions, peaks.PAIR_REACH * state.shape.width)
     size = problem.data.shape
     blocks = peaks.pair_blocks(state.positions, pairs, state.shape, weight=view.weight, size=size)
@@ -281,29 +275,18 @@ def by_height(state: State) -> npt.NDArray[np.float64]:
 
 
 def _prior(problem: Problem) -> Floats:
-    """(N, 3, 3): the start is worth a measurement of σ = PRIOR nearest-neighbour distances, the median
+    """(N, 3) information of height, y, x: the start is worth a measurement of σ = PRIOR nearest-neighbour distances, the median
     height one of σ = 3 typical heights.
 
     Of a column outside the pixels that count only the tail is seen. Free, its height runs to any number
     that mends a stray pixel under that tail, and the huge tail then teaches the peak a false shape.
     """
-    out = np.zeros((len(problem.start), 3, 3))
-    out[:, 0, 0] = (HEIGHT_PRIOR * problem.tall) ** -2.0
-    out[:, [1, 2], [1, 2]] = (PRIOR * problem.near[:, None]) ** -2.0
+    out = np.empty((len(problem.start), 3))
+    out[:, 0] = (HEIGHT_PRIOR * problem.tall) ** -2.0
+    out[:, 1:] = (PRIOR * problem.near[:, None]) ** -2.0
     return out
 
 
 def _away(problem: Problem, state: State) -> Floats:
     height = state.heights - np.median(state.heights)
     return np.concatenate([height[:, None], state.positions - problem.start], axis=1)
-
-
-def _shape_images(state: State, w: Windows, padded: tuple[int, int]) -> npt.NDArray[np.float32]:
-    """(4, Y', X') derivatives of the model by yy, xx, yx and skirt."""
-    assert w.shape_slopes is not None
-    return np.stack(
-        [
-            peaks.stamp(w.shape_slopes[:, s], w.index, size=padded, heights=state.heights)
-            for s in range(peaks.SHAPE_PARAMETERS)
-        ]
-    )

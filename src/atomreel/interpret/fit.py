@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from atomreel.interpret import background, normal, peaks
 from atomreel.interpret.equations import (
@@ -15,7 +14,6 @@ from atomreel.interpret.equations import (
     Problem,
     State,
     View,
-    at_heights,
     at_weights,
     equations,
     look,
@@ -24,7 +22,7 @@ from atomreel.interpret.equations import (
     unpadded,
     weighed,
 )
-from atomreel.interpret.noise import SAMPLE, Noise, fit_noise, guess_noise, quiet
+from atomreel.interpret.noise import SAMPLE, Noise, blurred, fit_noise, guess_noise, quiet
 from atomreel.interpret.peaks import Floats, Shape
 
 DAMPING = (1e-3, 0.01, 0.1, 1.0)  # of the shape, tried in turn while a step makes the fit worse
@@ -70,7 +68,7 @@ def advance(
     new = state.shape
     if len(shape):
         new = new.moved(shape, limits=(max(0.5, 0.05 * problem.spacing), 0.55 * problem.spacing))
-    information = np.einsum("nii->ni", at_heights(problem, matrix.overlap, matrix.factor)[0])[:, 1:]
+    information = matrix.normal.own[:, (1, 2), (1, 2)]
     size = np.sqrt((move**2 * information).max(1))
     moved = replace(
         state, positions=problem.start + away, heights=heights, knots=state.knots + knots, shape=new
@@ -111,7 +109,7 @@ def first_noise(
 ) -> tuple[Noise, npt.NDArray[np.float32]]:
     """The noise, guessed if not given, and weights (Y, X) from the blurred image."""
     blur = max(0.7, 0.6 * width)
-    smooth = ndimage.gaussian_filter(problem.data, blur)
+    smooth = blurred(problem.data, blur)
     noise = noise or guess_noise(problem.data, smooth, blur=blur)
     return noise, np.reciprocal(noise.variance(smooth))
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from atomreel.interpret.loops import compiled
 from atomreel.interpret.peaks import Floats, Windows
 
 SIGNIFICANT = 3.0
@@ -63,16 +64,27 @@ def _moments(
 ) -> tuple[Floats, Floats, Floats]:
     """Per line: score, its noise variance for white noise, and its variance per unit jitter variance."""
     span = information.shape[1]
-    index = (start[:, None] + np.arange(span)).ravel()
-    score = np.bincount(index, gradient.ravel(), minlength=lines)
-    direct = np.bincount(index, information.ravel(), minlength=lines)
-    # left = D − A as a band: [line, line' − line + span − 1]
-    products = (
-        information[:, :, None] * (information / np.maximum(information.sum(1), 1e-30)[:, None])[:, None, :]
-    )
-    width = 2 * span - 1
-    inside = np.arange(span)[:, None] * width + (np.arange(span) - np.arange(span)[:, None] + span - 1)
-    place = (start[:, None] * width + inside.ravel()).ravel()
-    left = -np.bincount(place, products.ravel(), minlength=lines * width).reshape(-1, width)[:lines]
+    score, direct = np.zeros(lines), np.zeros(lines)
+    left = np.zeros((lines, 2 * span - 1))  # D − A as a band: [line, line' − line + span − 1]
+    _scatter((gradient, information), np.asarray(start), (score, direct, left))
     left[:, span - 1] += direct
-    return np.asarray(score, float), np.maximum(left[:, span - 1], 0), np.square(left).sum(1)
+    return score, np.maximum(left[:, span - 1], 0), np.square(left).sum(1)
+
+
+@compiled
+def _scatter(given, start, out):
+    gradient, information = given
+    score, direct, left = out
+    span = information.shape[1]
+    for c in range(len(start)):
+        total = 0.0
+        for a in range(span):
+            total += information[c, a]
+        total = max(total, 1e-30)
+        for a in range(span):
+            line = start[c] + a
+            score[line] += gradient[c, a]
+            direct[line] += information[c, a]
+            share = information[c, a] / total
+            for b in range(span):
+                left[line, b - a + span - 1] -= share * information[c, b]

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import fft, ndimage
 
+from atomreel.interpret.loops import compiled
 from atomreel.interpret.peaks import Floats
 
 BINS = 16
@@ -44,29 +45,71 @@ def fit_noise(residual: Floats, intensity: Floats, *, freedom: float = 1.0) -> N
     intensity = intensity[::every]
     square = residual[::every].astype(float) ** 2 / freedom
     edges = np.quantile(intensity[::5], np.linspace(0, 1, BINS + 1)[1:-1])
-    label = np.searchsorted(edges, intensity)
-    count = np.bincount(label, minlength=BINS)
-    use = count > 20
-    level = (np.bincount(label, intensity, minlength=BINS) / np.maximum(count, 1))[use]
-    value = (np.bincount(label, square, minlength=BINS) / np.maximum(count, 1))[use]
-    spread = (np.bincount(label, square**2, minlength=BINS) / np.maximum(count, 1))[use] - value**2
+    sums = np.zeros((4, BINS))
+    _in_bins(np.ascontiguousarray(intensity, np.float32), (square, edges.astype(np.float32)), sums)
+    use = sums[0] > 20
+    count = sums[0, use]
+    level, value, power = sums[1:, use] / count
+    spread = power - value**2
     mean = max(float(square.mean()), 1e-12)
     flat = Noise(0.0, mean, 0.05 * mean)
     if use.sum() < 3 or np.ptp(level) <= 0:
         return flat
     line = value
     for _ in range(3):  # the weight of a bin is its expected, not its observed scatter
-        sd = (
-            np.sqrt(np.maximum(spread, 1e-12 * mean**2).mean() / count[use])
-            * np.maximum(line, 0.1 * mean)
-            / mean
-        )
-        (slope, zero), covariance = np.polyfit(level, value, 1, w=1 / sd, cov="unscaled")
+        sd = np.sqrt(np.maximum(spread, 1e-12 * mean**2).mean() / count) * np.maximum(line, 0.1 * mean) / mean
+        weight = sd**-2.0
+        total, middle = weight.sum(), weight @ level / weight.sum()
+        information = weight @ (level - middle) ** 2
+        slope = (weight * (level - middle)) @ value / information
+        zero = weight @ value / total - slope * middle
         line = slope * level + zero
     misfit = max(1.0, float(np.mean(((value - line) / sd) ** 2)))
-    if abs(slope) < 3 * np.sqrt(covariance[0, 0] * misfit):
+    if abs(slope) < 3 * np.sqrt(misfit / information):
         return flat
     return Noise(float(slope), float(zero), max(0.05 * mean, 0.7 * float(value.min())))
+
+
+@compiled
+def _in_bins(intensity, given, sums):
+    """Add to each bin: one, the intensity, the square and the square's square of every pixel in it."""
+    square, edges = given
+    for p in range(len(intensity)):
+        k = 0
+        for edge in edges:  # so few that comparing with all beats branching
+            k += edge < intensity[p]
+        sums[0, k] += 1
+        sums[1, k] += intensity[p]
+        sums[2, k] += square[p]
+        sums[3, k] += square[p] ** 2
+
+
+def blurred(image: npt.NDArray[np.float32], sigma: float) -> npt.NDArray[np.float32]:
+    """A Gaussian blur of an image by `sigma` px, its border being a mirror, out to four σ."""
+    reach = int(4 * sigma + 0.5)
+    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
+    kernel = (kernel / kernel.sum()).astype(np.float32)
+    out, wide = np.empty_like(image), np.pad(image, reach, mode="symmetric")
+    _blur(wide, kernel, out)
+    return out
+
+
+@compiled
+def _blur(wide, kernel, out):
+    """Rows first, then along them. wide: with a border of half the kernel's length."""
+    taps, (lines, length) = len(kernel), out.shape
+    row = np.empty(wide.shape[1], np.float32)
+    for y in range(lines):
+        row[:] = 0
+        for t in range(taps):
+            weight, line = kernel[t], wide[y + t]
+            for x in range(len(row)):
+                row[x] += weight * line[x]
+        out[y] = 0
+        for t in range(taps):
+            weight, line, part = kernel[t], out[y], row[t : t + length]
+            for x in range(length):
+                line[x] += weight * part[x]
 
 
 def guess_noise(image: Floats, smooth: Floats, *, blur: float) -> Noise:
@@ -92,7 +135,7 @@ def quiet(scaled: Floats, blur: float, *, reach: int = 0) -> npt.NDArray[np.bool
         power = power[:, ::2] + power[:, 1::2]
     counts = power[::3, ::3]
     counts = counts > 0
-    power = ndimage.gaussian_filter(power, blur / step)
+    power = blurred(power, blur / step)
     seen = power[::3, ::3][counts]
     if not len(seen):
         return np.ones(scaled.shape, bool)
@@ -107,6 +150,12 @@ def quiet(scaled: Floats, blur: float, *, reach: int = 0) -> npt.NDArray[np.bool
     return calm[: scaled.shape[0], : scaled.shape[1]]
 
 
+def around(centre: Floats, size: tuple[int, ...], *, side: int) -> tuple[slice, ...]:
+    """A square of `side` px about `centre` (y, x), moved and cut to lie in an image of `size`."""
+    start = [int(np.clip(c - side // 2, 0, max(0, s - side))) for c, s in zip(centre, size, strict=True)]
+    return tuple(slice(first, first + side) for first in start)
+
+
 def correlation_factors(
     scaled: Floats, reference: Floats, profiles: Floats, *, centre: Floats
 ) -> npt.NDArray[np.float64]:
@@ -117,19 +166,19 @@ def correlation_factors(
     The estimator weighs pixels as if they were independent; its variance is Σ S·|F|² / Σ |F|², S being
     the spectrum of the noise (the sandwich estimate for stationary noise).
     """
-    start = [
-        int(np.clip(c - CROP // 2, 0, max(0, s - CROP))) for c, s in zip(centre, scaled.shape, strict=True)
-    ]
-    cut = np.s_[start[0] : start[0] + CROP, start[1] : start[1] + CROP]
+    cut = around(centre, scaled.shape, side=CROP)
     size = scaled[cut].shape
     width = [SMOOTHING * s for s in size]
 
     def spectrum(image: Floats) -> Floats:
-        power = np.abs(fft.fft2(image[cut].astype(np.float32))) ** 2
-        smooth: Floats = ndimage.gaussian_filter(power, width, mode="wrap")
+        half = fft.rfft2(image[cut].astype(np.float32))
+        power = half.real**2 + half.imag**2
+        smooth: Floats = ndimage.gaussian_filter(power, width, mode=("wrap", "reflect"))
         return smooth
 
     ratio = spectrum(scaled) / np.maximum(spectrum(reference), 1e-12)
-    weight = np.abs(fft.fft2(profiles.astype(np.float32), s=size)) ** 2
+    half = fft.rfft2(profiles.astype(np.float32), s=size)
+    weight = half.real**2 + half.imag**2
+    weight[..., 1 : (size[1] + 1) // 2] *= 2  # each stands for its mirror image too
     factors: npt.NDArray[np.float64] = (ratio * weight).sum((1, 2)) / weight.sum((1, 2))
     return factors

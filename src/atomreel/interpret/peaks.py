@@ -7,21 +7,21 @@ pixels whose weight is zero, so a column at the border needs no special case.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
 from scipy.spatial import cKDTree
 
-from atomreel.interpret.chunks import in_chunks
+from atomreel.interpret import loops
+from atomreel.interpret.chunks import in_halves
 
 Floats = npt.NDArray[np.floating]
 Ints = npt.NDArray[np.integer]
 
-REACH2 = 11.0  # squared radius, in units of the Gaussian's own width, at which the skirt ends
 PAIR_REACH = 5.2  # columns further apart than this many σ share nothing worth counting; leaving out more makes what is left indefinite
 SHAPE_PARAMETERS = 4
+ALL = slice(None)
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,12 @@ class Shape:
 
     @property
     def radius(self) -> int:
-        return max(2, int(np.ceil(np.sqrt(REACH2 * self.covariance.diagonal().max()) - 0.5)))
+        return max(2, int(np.ceil(np.sqrt(loops.REACH2 * self.covariance.diagonal().max()) - 0.5)))
+
+    @property
+    def numbers(self) -> tuple[np.float32, ...]:
+        """yy, xx, yx, skirt, as the compiled loops take them."""
+        return np.float32(self.yy), np.float32(self.xx), np.float32(self.yx), np.float32(self.skirt)
 
     def moved(self, step: Floats, *, limits: tuple[float, float]) -> Shape:
         """Shape after a step in (yy, xx, yx, skirt), each at most 30 %, σ kept inside `limits` [px]."""
@@ -77,40 +82,21 @@ def round_shape(width: float) -> Shape:
 class Windows:
     """Unit peaks and their slopes in windows of side n = 2·radius + 1 around the nearest pixel.
 
-    value: (N, n·n) g. slope: (N, n·n) −2·dg/dq, so that ∂g/∂position = slope · M · d, with M the form's
+    value: (N, n, n) g. slope: (N, n, n) −2·dg/dq, so that ∂g/∂position = slope · M · d, with M the form's
     matrix and d the pixel's distance from the column. offset: (N, 2) window centre − position [px].
-    index: (N, n·n) into the padded image. corner: (N, 2) first pixel of the window in padded coordinates.
+    corner: (N, 2) first pixel of the window in padded coordinates.
     """
 
     value: npt.NDArray[np.float32]
     slope: npt.NDArray[np.float32]
     offset: npt.NDArray[np.float32]
-    index: npt.NDArray[np.int32]
-    corner: Ints
+    corner: npt.NDArray[np.intp]
     radius: int
     shape: Shape
-    shape_slopes: npt.NDArray[np.float32] | None = None
 
-    @cached_property
-    def basis(self) -> npt.NDArray[np.float32]:
-        """(N, 3, n·n) g, ∂g/∂y, ∂g/∂x of the column's position."""
-        n = 2 * self.radius + 1
-        side = np.arange(n, dtype=np.float32) - self.radius
-        parts = (self.value.reshape(-1, n, n), self.slope.reshape(-1, n, n))
-        return _tilted(*parts, self.offset, side, self.shape).reshape(len(self.value), 3, -1)
-
-
-def _tilted(
-    value: Floats, slope: Floats, offset: Floats, side: Floats, shape: Shape
-) -> npt.NDArray[np.float32]:
-    """(N, 3, n, n) g, ∂g/∂y, ∂g/∂x from g and −2·dg/dq."""
-    dy, dx = offset[:, :1] + side, offset[:, 1:] + side
-    yy, xx, yx = (np.float32(v) for v in (shape.yy, shape.xx, shape.yx))
-    out = np.empty((len(slope), 3, *slope.shape[1:]), np.float32)
-    out[:, 0] = value
-    np.multiply(slope, (yy * dy)[:, :, None] + (yx * dx)[:, None, :], out=out[:, 1])
-    np.multiply(slope, (xx * dx)[:, None, :] + (yx * dy)[:, :, None], out=out[:, 2])
-    return out
+    def part(self, at: slice = ALL) -> tuple[Any, Any, tuple[np.float32, ...]]:
+        """Some of the windows, as the compiled loops take them."""
+        return (self.corner[at], self.offset[at]), (self.value[at], self.slope[at]), self.shape.numbers
 
 
 def pad(image: Floats, radius: int) -> npt.NDArray[np.float32]:
@@ -119,168 +105,69 @@ def pad(image: Floats, radius: int) -> npt.NDArray[np.float32]:
     return out
 
 
-def _fill(
-    offset: Floats, side: Floats, shape: Shape, *, value: Floats, slope: Floats, gauss: Floats | None = None
-) -> None:
-    """g, −2·dg/dq and the bare Gaussian of windows with these offsets, written to arrays (N, n, n).
-
-    On a grid d = offset + k the Gaussian is a product of a row, a column and, with yx, one table of all
-    windows, exp(−yx·k_y·k_x), so that no exponential is taken per pixel.
-    """
-    yy, xx, yx, skirt = (np.float32(v) for v in (shape.yy, shape.xx, shape.yx, shape.skirt))
-    fy, fx = offset[:, :1], offset[:, 1:]
-    dy, dx = fy + side, fx + side
-    rows = np.exp(np.float32(-0.5) * yy * dy * dy - yx * fx * dy)
-    if gauss is None:
-        rows *= 1 - skirt
-    cols = np.exp(np.float32(-0.5) * xx * dx * dx - yx * fy * side)
-    core = slope if gauss is None else gauss
-    np.multiply(rows[:, :, None], cols[:, None, :], out=core)
-    if yx:
-        core *= np.exp(-yx * side[:, None] * side)
-    if gauss is not None:
-        np.multiply(gauss, 1 - skirt, out=slope)
-    if not skirt:
-        value[...] = slope
-        return
-    part = np.float32(1 / REACH2)
-    np.add((1 - part * yy * dy * dy)[:, :, None], (-part * xx * dx * dx)[:, None, :], out=value)
-    if yx:
-        value -= (2 * part * yx * dy)[:, :, None] * dx[:, None, :]
-    np.maximum(value, 0, out=value)
-    square = value * value
-    square *= skirt
-    value *= square
-    value += slope
-    square *= np.float32(6 / REACH2)
-    slope += square
-
-
-def windows(positions: Floats, shape: Shape, *, size: tuple[int, int], slopes: bool = False) -> Windows:
-    """Windows of columns at `positions` (N, 2) [px]. size: unpadded (Y, X). slopes: with ∂g/∂shape (N, 4, n·n)."""
-    r, count = shape.radius, len(positions)
-    centre = np.clip(np.rint(positions), 0, np.array(size) - 1).astype(np.int32)
+def windows(positions: Floats, shape: Shape, *, size: tuple[int, int]) -> Windows:
+    """Windows of columns at `positions` (N, 2) [px]. size: unpadded (Y, X)."""
+    count, n = len(positions), 2 * shape.radius + 1
+    # whatever is no number must not become an address
+    centre = np.clip(np.rint(np.nan_to_num(positions)), 0, np.array(size) - 1).astype(np.intp)
     offset = (centre - positions).astype(np.float32)
-    whole = np.arange(2 * r + 1, dtype=np.int32)
-    side = (whole - r).astype(np.float32)
-    n = len(side)
-    stride = size[1] + 2 * r
-    index = ((centre[:, :1] + whole) * stride)[:, :, None] + (centre[:, 1:] + whole)[:, None, :]
     value, slope = np.empty((2, count, n, n), np.float32)
-    gauss = np.empty((count, n, n), np.float32) if slopes else None
-
-    def fill(at: slice) -> None:
-        bare = None if gauss is None else gauss[at]
-        _fill(offset[at], side, shape, value=value[at], slope=slope[at], gauss=bare)
-
-    in_chunks(fill, count)
-    extra = None if gauss is None else _shape_slopes(offset, side, shape, slope=slope, gauss=gauss)
-    flat = (count, n * n)
-    return Windows(
-        value.reshape(flat), slope.reshape(flat), offset, index.reshape(flat), centre.astype(np.intp), r, shape, extra
-    )  # fmt: skip
+    in_halves(lambda at: loops.fill(offset[at], shape.numbers, (value[at], slope[at])), count)
+    return Windows(value, slope, offset, centre, shape.radius, shape)
 
 
-def _shape_slopes(
-    offset: Floats, side: Floats, shape: Shape, *, slope: Floats, gauss: Floats
-) -> npt.NDArray[np.float32]:
-    """(N, 4, n·n) derivatives of g by yy, xx, yx and skirt."""
-    out = np.empty((len(offset), SHAPE_PARAMETERS, *slope.shape[1:]), np.float32)
-    yy, xx, yx = (np.float32(v / REACH2) for v in (shape.yy, shape.xx, 2 * shape.yx))
-
-    def fill(at: slice) -> None:
-        dy, dx = offset[at, :1] + side, offset[at, 1:] + side
-        half = np.float32(-0.5) * slope[at]
-        np.multiply(half, (dy * dy)[:, :, None], out=out[at, 0])
-        np.multiply(half, (dx * dx)[:, None, :], out=out[at, 1])
-        half *= 2 * dy[:, :, None]
-        np.multiply(half, dx[:, None, :], out=out[at, 2])
-        left = np.multiply((-yx * dy)[:, :, None], dx[:, None, :], out=half)
-        left += (1 - yy * dy * dy)[:, :, None]
-        left -= (xx * dx * dx)[:, None, :]
-        np.maximum(left, 0, out=left)
-        np.multiply(left, left, out=out[at, 3])
-        out[at, 3] *= left
-        out[at, 3] -= gauss[at]
-
-    in_chunks(fill, len(offset))
-    return out.reshape(len(offset), SHAPE_PARAMETERS, -1)
+def draw(w: Windows, coefficients: Floats, *, size: tuple[int, int]) -> npt.NDArray[np.float32]:
+    """Image of padded `size`: Σ coefficients · (g, ∂g/∂y, ∂g/∂x) of all columns; (N, 3), or (N,) of g alone."""
+    image = np.zeros(size, np.float32)
+    if coefficients.ndim == 1:
+        coefficients = np.stack([coefficients, *np.zeros((2, len(coefficients)))], axis=1)
+    loops.draw(image, w.part(), np.ascontiguousarray(coefficients, np.float64))
+    return image
 
 
-def stamp(
-    values: Floats, index: Ints, *, size: tuple[int, int], heights: Floats | None = None
-) -> npt.NDArray[np.float32]:
-    """Sum of windowed values (N, n·n) times heights (N,) at `index`, as an image of padded `size`."""
-    count, pixels = values.shape
-    starts = np.arange(count + 1, dtype=index.dtype) * pixels
-    # one column of this matrix is one window, so that the sum is a product with the heights
-    matrix = sparse.csc_array((values.ravel(), index.ravel(), starts), shape=(size[0] * size[1], count))
-    factor = np.ones(count, np.float32) if heights is None else heights.astype(np.float32)
-    return np.asarray(matrix @ factor).reshape(size)
+def draw_shape_slopes(w: Windows, heights: Floats, *, size: tuple[int, int]) -> npt.NDArray[np.float32]:
+    """(4, Y', X') derivatives of the model of all columns by yy, xx, yx and skirt, of padded `size`."""
+    images = np.zeros((SHAPE_PARAMETERS, *size), np.float32)
+    loops.draw_shape_slopes(images, w.part(), np.asarray(heights, float))
+    return images
 
 
-def gather(image: Floats, w: Windows) -> npt.NDArray[np.float32]:
-    """(N, n·n) windows of a padded image."""
-    n = 2 * w.radius + 1
-    view = np.lib.stride_tricks.sliding_window_view(image, (n, n))
-    return view[w.corner[:, 0], w.corner[:, 1]].reshape(len(w.corner), n * n)
-
-
-def _grid(radius: int) -> npt.NDArray[np.float32]:
-    """(n·n, 6): 1, k_y, k_x, k_y², k_y·k_x, k_x² of the pixels of a window."""
-    y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1].reshape(2, -1).astype(np.float32)
-    return np.stack([np.ones_like(y), y, x, y * y, y * x, x * x], axis=1)
-
-
-def _form(shape: Shape) -> Floats:
-    return np.array([[shape.yy, shape.yx], [shape.yx, shape.xx]])
-
-
-def project(image_windows: Floats, w: Windows) -> npt.NDArray[np.float64]:
-    """(N, 3) sums of windowed image values times the basis."""
+def project(image: Floats, w: Windows) -> npt.NDArray[np.float64]:
+    """(N, 3) sums of a padded image times g, ∂g/∂y and ∂g/∂x."""
     out = np.empty((len(w.corner), 3))
-    grid, form = _grid(w.radius)[:, :3].copy(), _form(w.shape)
-
-    def fill(at: slice) -> None:
-        out[at, 0] = np.vecdot(image_windows[at], w.value[at])
-        sums = (image_windows[at] * w.slope[at]) @ grid
-        out[at, 1:] = (sums[:, 1:] + w.offset[at] * sums[:, :1]) @ form
-
-    in_chunks(fill, len(out))
+    loops.project(image, w.part(), out)
     return out
 
 
-def own_sums(weight_windows: Floats, w: Windows) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def means_under(image: Floats, w: Windows) -> npt.NDArray[np.float64]:
+    """(N,) means of a padded image under each column, weighted by its peak where that is positive."""
+    out = np.empty(len(w.corner))
+    loops.means_under(image, w.part(), out)
+    return out
+
+
+def own_sums(weight: Floats, w: Windows) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """(N, 3, 3) Σ weight · basis · basisᵀ of every column with itself and (N, 3) Σ weight · basis."""
     count = len(w.corner)
     own, flat = np.empty((count, 3, 3)), np.empty((count, 3))
-    grid, form = _grid(w.radius), _form(w.shape)
-    few = grid[:, :3].copy()
-
-    def fill(at: slice) -> None:
-        f, value, slope = w.offset[at].astype(float), w.value[at], w.slope[at]
-        by_slope = weight_windows[at] * slope
-        flat[at, 0] = np.vecdot(weight_windows[at], value)
-        flat[at, 1:] = _first(by_slope @ few, f) @ form
-        own[at, 0, 0] = np.vecdot(weight_windows[at] * value, value)
-        own[at, 0, 1:] = own[at, 1:, 0] = _first((by_slope * value) @ few, f) @ form
-        by_slope *= slope
-        own[at, 1:, 1:] = form @ _second(by_slope @ grid, f, f) @ form
-
-    in_chunks(fill, count)
+    in_halves(lambda at: loops.own_sums(weight, w.part(at), (own[at], flat[at])), count)
     return own, flat
 
 
-def _first(sums: Floats, f: Floats) -> Floats:
-    """(N, 2) Σ v·d about the column from Σ v and Σ v·k about the centre pixel."""
-    return sums[:, 1:3] + f * sums[:, :1]
+def slopes_along(
+    images: tuple[Floats, Floats, Floats], w: Windows, heights: Floats, *, axis: int
+) -> npt.NDArray[np.float32]:
+    """(4, N, n) gradient and information of the rows of each window, then of its columns, for a displacement along y
+    (axis 0) or x (1). images: weight·residual, weight, and the slope of the whole model, padded."""
+    count, n = len(w.corner), 2 * w.radius + 1
+    out, tall = np.empty((4, count, n), np.float32), np.asarray(heights, float)
 
+    def fill(at: slice) -> None:
+        part = (*w.part(at), tall[at], axis)
+        loops.slopes_along(images, part, (out[0, at], out[1, at], out[2, at], out[3, at]))
 
-def _second(sums: Floats, f: Floats, g: Floats) -> Floats:
-    """(N, 2, 2) Σ v·d·eᵀ about two columns, f and g being the centre pixel's distances from them."""
-    second = sums[:, [3, 4, 4, 5]].reshape(-1, 2, 2).astype(float)
-    second += f[:, :, None] * sums[:, None, 1:3] + sums[:, 1:3, None] * g[:, None, :]
-    return second + sums[:, 0, None, None] * f[:, :, None] * g[:, None, :]
+    in_halves(fill, count)
+    return out
 
 
 def neighbours(positions: Floats, reach: float) -> npt.NDArray[np.intp]:
@@ -296,30 +183,15 @@ def pair_blocks(
     The product of two peaks is a peak √2 narrower at their midpoint, so a smaller window is enough.
     """
     r = max(2, int(np.ceil(0.72 * shape.radius)))
-    border, n = shape.radius - r, 2 * r + 1
-    view = np.lib.stride_tricks.sliding_window_view(weight, (n, n))
-    side = np.arange(-r, r + 1).astype(np.float32)
-    grid, form = _grid(r), _form(shape)
-    few = grid[:, :3].copy()
+    first, second = positions[pairs[:, 0]], positions[pairs[:, 1]]
+    middle = np.nan_to_num(0.5 * (first + second))
+    centre = np.clip(np.rint(middle), 0, np.array(size) - 1).astype(np.intp)
+    corner = centre + (shape.radius - r)
+    first, second = (np.asarray(centre - there, np.float32) for there in (first, second))
     out = np.empty((len(pairs), 3, 3))
 
     def fill(at: slice) -> None:
-        i, j = pairs[at].T
-        middle = np.rint(0.5 * (positions[i] + positions[j]))
-        centre = np.clip(middle.astype(np.intp), 0, np.array(size) - 1)
-        first, second = centre - positions[i], centre - positions[j]
-        value, slope, value_j, slope_j = np.empty((4, len(i), n, n), np.float32)
-        _fill(first.astype(np.float32), side, shape, value=value, slope=slope)
-        _fill(second.astype(np.float32), side, shape, value=value_j, slope=slope_j)
-        weights = view[centre[:, 0] + border, centre[:, 1] + border]
-        value *= weights
-        slope *= weights
-        flat = (len(i), n * n)
-        out[at, 0, 0] = np.vecdot(value.reshape(flat), value_j.reshape(flat))
-        out[at, 0, 1:] = _first((value * slope_j).reshape(flat) @ few, second) @ form
-        out[at, 1:, 0] = _first((slope * value_j).reshape(flat) @ few, first) @ form
-        slope *= slope_j
-        out[at, 1:, 1:] = form @ _second(slope.reshape(flat) @ grid, first, second) @ form
+        loops.pair_products(weight, (corner[at], first[at], second[at], shape.numbers, 2 * r + 1), out[at])
 
-    in_chunks(fill, len(pairs))
+    in_halves(fill, len(pairs))
     return out

@@ -26,7 +26,6 @@ from atomreel.interpret.equations import (
     Problem,
     State,
     View,
-    at_heights,
     by_height,
     draw_whole,
     line_means,
@@ -44,7 +43,7 @@ from atomreel.interpret.fit import (
     start_from,
 )
 from atomreel.interpret.jitter import measure_jitter
-from atomreel.interpret.noise import Noise, correlation_factors, quiet
+from atomreel.interpret.noise import CROP, Noise, around, correlation_factors, quiet
 from atomreel.interpret.peaks import Floats, Shape, replace_covariance
 
 ENOUGH = 20000  # pixels for the level and the spread of an image
@@ -181,7 +180,7 @@ def _nothing(data: Floats) -> Refined:
 def _problem(data: Floats, start: Floats, bright: bool) -> tuple[Problem, float, float]:
     """The image on a scale of order one with peaks upright: data = (image − level) / scale."""
     seen = np.isfinite(data)
-    values = data[seen]
+    values = data.ravel() if seen.all() else data[seen]
     if not len(values):
         raise InputError("the image has no finite pixel")
     few = values[:: max(1, len(values) // ENOUGH)]  # a scale, no measurement
@@ -192,7 +191,9 @@ def _problem(data: Floats, start: Floats, bright: bool) -> tuple[Problem, float,
     longest = min(data.shape) / 4
     spacing = float(np.clip(np.median(distance), 2.0, longest))
     near = np.clip(3 * distance, 0.6 * spacing, spacing)
-    upright = np.where(seen, (data - level) / scale, 0).astype(np.float32)
+    upright = (data - np.float32(level)) * np.float32(1 / scale)
+    if len(values) < data.size:
+        upright[~seen] = 0
     return (
         Problem(
             data=upright,
@@ -212,10 +213,9 @@ def _typical_height(upright: Floats, seen: npt.NDArray[np.bool_], start: Floats)
     """Median of the image at the columns above its low end; at least its standard deviation, which is 1."""
     pixel = np.clip(np.rint(start).astype(int), 0, np.array(upright.shape) - 1)
     at_columns = upright[pixel[:, 0], pixel[:, 1]]
-    return max(
-        1.0,
-        float(np.median(at_columns) - np.quantile(upright[seen][:: max(1, upright.size // ENOUGH)], 0.05)),
-    )
+    few = upright[seen] if not seen.all() else upright.ravel()
+    low = np.quantile(few[:: max(1, upright.size // ENOUGH)], 0.05)
+    return max(1.0, float(np.median(at_columns) - low))
 
 
 def _binned(problem: Problem, size: int) -> Problem:
@@ -299,7 +299,7 @@ def _marginal(problem: Problem, state: State, at: tuple[View, Equations]) -> Flo
     """(N, 3, 3) covariance for white noise, neighbours and a local constant being free."""
     view, matrix = at
     w, pairs = view.windows, matrix.overlap.pairs
-    own, blocks = at_heights(problem, matrix.overlap, matrix.factor)
+    own, blocks = matrix.normal.own, matrix.normal.blocks
     distance = np.hypot(*(state.positions[pairs[:, 0]] - state.positions[pairs[:, 1]]).T)
     box = 2 * int(peaks.PAIR_REACH * state.shape.width) + 2 * w.radius + 1
     wide = ndimage.uniform_filter(view.weight, box, mode="constant") * float(box) ** 2
@@ -315,30 +315,38 @@ def _correlation(state: State, at: tuple[View, Equations]) -> tuple[Floats, Floa
     side = 2 * w.radius + 1
     scaled = np.sqrt(view.weight) * view.residual
     calm = quiet(scaled, state.shape.width, reach=round(2 * state.shape.width))
-    shape = peaks.windows(np.full((1, 2), float(w.radius)), state.shape, size=(side, side))
+    centre = np.median(state.positions, axis=0) + w.radius
+    one = peaks.windows(np.full((1, 2), float(w.radius)), state.shape, size=(side, side))
+    padded = (side + 2 * w.radius, side + 2 * w.radius)
+    profiles = [unpadded(peaks.draw(one, basis[None], size=padded), w.radius) for basis in np.eye(3)]
     factors = correlation_factors(
         scaled * calm,
-        _white_reference(state, view, matrix) * calm,
-        shape.basis[0].reshape(3, side, side),
-        centre=np.median(state.positions, axis=0) + w.radius,
+        _white_reference(state, (view, matrix), centre) * calm,
+        np.array(profiles),
+        centre=centre,
     )
     return factors, *_misfit(scaled, view)
 
 
-def _white_reference(state: State, view: View, matrix: Equations) -> npt.NDArray[np.float32]:
-    """White noise of unit variance after the fit took from it what it takes from any noise. Padded image."""
+def _white_reference(state: State, at: tuple[View, Equations], centre: Floats) -> npt.NDArray[np.float32]:
+    """White noise of unit variance about `centre` after the fit took from it what it takes from any noise.
+
+    A padded image, for a crop of CROP px.
+    """
+    view, matrix = at
     w = view.windows
-    noise = np.random.default_rng(0).standard_normal(view.weight.shape, np.float32)
+    noise = np.zeros_like(view.weight)
+    near = around(centre, noise.shape, side=CROP + 4 * w.radius)  # noise further off changes nothing there
+    noise[near] = np.random.default_rng(0).standard_normal(noise[near].shape, np.float32)
     root = np.sqrt(view.weight)
     weighted = noise * root
     n = len(state.heights)
     factor = by_height(state)
-    own = (peaks.project(peaks.gather(weighted, w), w) * factor).ravel()
+    own = (peaks.project(weighted, w) * factor).ravel()
     right = np.concatenate([own, view.hats.collect(weighted), np.zeros(len(matrix.normal.shape))])
     step = normal.solve(matrix.normal, right, tolerance=0.03, steps=60)
-    taken = (step[: 3 * n].reshape(n, 3) * factor).astype(np.float32)
-    swallowed = peaks.stamp(np.einsum("nk,nkp->np", taken, w.basis), w.index, size=view.weight.shape)
-    swallowed += view.hats.draw(step[3 * n : 3 * n + len(state.knots)])
+    swallowed = peaks.draw(w, step[: 3 * n].reshape(n, 3) * factor, size=view.weight.shape)
+    view.hats.add(swallowed, step[3 * n : 3 * n + len(state.knots)])
     if state.striped:
         left = np.where(root > 0, noise / np.maximum(root, 1e-12), 0) - swallowed
         swallowed += line_means(left, view.weight)[:, None]
@@ -347,10 +355,7 @@ def _white_reference(state: State, view: View, matrix: Equations) -> npt.NDArray
 
 def _misfit(scaled: Floats, view: View) -> tuple[Floats, Floats]:
     """Mean squared residual under each column, and the variance factor of columns that stand out by it."""
-    w = view.windows
-    under = np.maximum(w.value, 0)
-    total = np.maximum(under.sum(1), 1e-9)
-    chi2 = ((peaks.gather(scaled, w) ** 2 * under).sum(1) / total).astype(float)
+    chi2 = peaks.means_under(scaled * scaled, view.windows)
     typical = float(np.median(chi2))
     usual = typical + 3 * 1.4826 * float(np.median(np.abs(chi2 - typical)))
     return chi2, np.maximum(1, chi2 / max(usual, 1e-9))
@@ -358,23 +363,16 @@ def _misfit(scaled: Floats, view: View) -> tuple[Floats, Floats]:
 
 def _jitter(state: State, view: View) -> tuple[Floats, tuple[float, float]]:
     """(N, 2) variance added to y and x, and the sd of the lines' displacement in y and x."""
-    w = view.windows
-    n, side = len(w.corner), 2 * w.radius + 1
-    weighted = peaks.gather(view.weight * view.residual, w)
-    weight = peaks.gather(view.weight, w)
-    heights = state.heights.astype(np.float32)[:, None]
+    w, weighted = view.windows, view.weight * view.residual
     added, sd = [], []
-    for k in (1, 2):
-        slope = w.basis[:, k] * heights
-        whole = peaks.gather(peaks.stamp(slope, w.index, size=view.weight.shape), w)
-        gradient = (weighted * slope).reshape(n, side, side)
-        information = (weight * slope * whole).reshape(n, side, side)
+    for axis in (0, 1):
+        towards = np.eye(3)[1 + axis] * state.heights[:, None]
+        whole = peaks.draw(w, towards, size=view.weight.shape)
+        rows, rows_information, *across = peaks.slopes_along(
+            (weighted, view.weight, whole), w, state.heights, axis=axis
+        )
         found = measure_jitter(
-            gradient.sum(2),
-            information.sum(2),
-            w,
-            lines=view.weight.shape[0],
-            across=(gradient.sum(1), information.sum(1)),
+            rows, rows_information, w, lines=view.weight.shape[0], across=(across[0], across[1])
         )
         added.append(found.added)
         sd.append(float(np.sqrt(found.variance)))

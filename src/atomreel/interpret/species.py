@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from atomreel.core.errors import InputError
+from atomreel.interpret.loops import compiled
 
 Floats = npt.NDArray[np.float64]
 LEAST_SPREAD = 0.01  # of the intensity: no class is sharper than this, whatever the fit says
@@ -245,28 +246,59 @@ def _distinct(runs: _Runs, cells: _Cells) -> npt.NDArray[np.bool_]:
 
 def _maximise(runs: _Runs, cells: _Cells, *, steps: int) -> tuple[_Runs, Floats]:
     """Expectation-maximisation with known errors, and the ICL (R,): the latent intensity is integrated out."""
-    before = np.full(len(runs.means), -np.inf)
+    shares, means, variances = (part.copy() for part in (runs.shares, runs.means, runs.variances))
     number = cells.count.sum()
+    told = np.empty((len(means), 2))  # log-likelihood and entropy
+    for r in range(len(means)):
+        _climb(
+            (shares[r], means[r], variances[r]), (cells.value, cells.variance, cells.count, steps), told[r]
+        )
+    likelihood, entropy = told[:, 0] - 0.5 * np.log(2 * np.pi) * number, told[:, 1]
+    freedom = (3 * means.shape[1] - 1) * np.log(number)
+    return _Runs(shares, means, variances), -2 * likelihood + freedom + 2 * entropy
+
+
+@compiled
+def _climb(mixture, given, told):
+    """Steps of one mixture, in place, until the likelihood hardly grows; its likelihood and the classes' entropy."""
+    shares, means, variances = mixture
+    value, variance, count, steps = given
+    classes, cells = len(means), len(value)
+    part, sums = np.empty(classes), np.empty((3, classes))  # of weights, of moves, of squares
+    before, number = -1e300, count.sum()
     for step in range(steps + 1):
-        spread = runs.variances[:, :, None] + cells.variance
-        gap = cells.value - runs.means[:, :, None]
-        log = np.log(runs.shares)[:, :, None] - 0.5 * (gap * gap / spread + np.log(spread))
-        top = log.max(1, keepdims=True)
-        part = np.exp(log - top)
-        total = part.sum(1, keepdims=True)
-        part /= total
-        now = np.vecdot((np.log(total) + top)[:, 0], cells.count) - 0.5 * np.log(2 * np.pi) * number
-        if step == steps or (now - before < TOLERANCE * number).all():
+        sums[:] = 0
+        likelihood, entropy = 0.0, 0.0
+        for c in range(cells):
+            top = -1e300
+            for k in range(classes):
+                spread, gap = variances[k] + variance[c], value[c] - means[k]
+                part[k] = np.log(shares[k]) - 0.5 * (gap * gap / spread + np.log(spread))
+                top = max(top, part[k])
+            total = 0.0
+            for k in range(classes):
+                part[k] = np.exp(part[k] - top)
+                total += part[k]
+            likelihood += count[c] * (np.log(total) + top)
+            for k in range(classes):
+                share = part[k] / total
+                entropy -= count[c] * share * np.log(max(share, 1e-300))
+                spread, gap = variances[k] + variance[c], value[c] - means[k]
+                trust = variances[k] / (spread + 1e-300)
+                move = trust * gap
+                weight = share * count[c]
+                sums[0, k] += weight
+                sums[1, k] += weight * move
+                sums[2, k] += weight * (move * move + trust * variance[c])
+        if step == steps or likelihood - before < TOLERANCE * number:
             break
-        before = now
-        part *= cells.count
-        trust = runs.variances[:, :, None] / (spread + 1e-300)
-        move = trust * gap
-        weight = np.maximum(part.sum(2), 1e-9)
-        shift = np.vecdot(part, move) / weight
-        latent = np.vecdot(part, move * move + trust * cells.variance) / weight - shift**2
-        means = runs.means + shift
-        floor = LEAST_SPREAD * np.maximum(np.abs(means), 1e-12)
-        runs = _Runs(weight / weight.sum(1, keepdims=True), means, np.maximum(latent, floor**2))
-    entropy = -np.vecdot((part * np.log(np.maximum(part, 1e-300))).sum(1), cells.count)
-    return runs, -2 * now + (3 * part.shape[1] - 1) * np.log(number) + 2 * entropy
+        before = likelihood
+        for k in range(classes):
+            weight = max(sums[0, k], 1e-9)
+            shift = sums[1, k] / weight
+            shares[k] = weight
+            means[k] += shift
+            floor = LEAST_SPREAD * max(abs(means[k]), 1e-12)
+            variances[k] = max(sums[2, k] / weight - shift * shift, floor * floor)
+        shares /= shares.sum()
+    told[0], told[1] = likelihood, entropy

@@ -6,7 +6,7 @@ import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 
-LIBRARIES = ("numpy", "scipy", "pandas", "zarr", "rosettasciio", "tifffile", "torch", "scikit-image")
+LIBRARIES = ("numpy", "scipy", "numba", "pandas", "zarr", "rosettasciio", "tifffile", "torch", "scikit-image")
 OPTIONAL = {"abtem": "simulate", "lightning-fabric": "train", "openvino": "fast", "playwright": "test"}
 
 
