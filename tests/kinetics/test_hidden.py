@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import binomtest, gamma
 
 from atomreel.core.errors import InputError
 from atomreel.kinetics.hidden import fit_hidden
@@ -102,6 +102,27 @@ def test_certain_states_give_what_counting_gives() -> None:
         (hidden.rates.high - hidden.rates.low)[off], (counted.high - counted.low)[off], rtol=0.3
     )
     assert (hidden.probability.argmax(1) == truth).all()
+
+
+def test_few_sweeps_make_no_narrow_intervals() -> None:
+    """Where states are certain and frames many, the posterior is Gamma(jumps + ½, time), however few sweeps there are."""
+    rng = np.random.default_rng(8)
+    times = 0.05 * np.arange(2000)
+    rows, truth = simulate(rng, tracks=8, times=times)
+    log = np.where(np.arange(3) == truth[:, None], 0.0, -np.inf)
+    hidden = fit_hidden(rows, log, states=STATES, times=times, draws=12, burn=10, rng=0)
+    track, state = rows.track.to_numpy(), truth
+    same = track[1:] == track[:-1]
+    jumps, time = np.zeros((3, 3)), np.zeros(3)
+    np.add.at(jumps, (state[:-1][same], state[1:][same]), 1)
+    np.add.at(time, state[:-1][same], 0.05)
+    off = ~np.eye(3, dtype=bool)
+    low, high = (gamma.ppf(share, jumps + 0.5, scale=1 / time[:, None]) for share in (0.025, 0.975))
+    assert np.allclose(hidden.rates.low[off], low[off], rtol=0.1)
+    assert np.allclose(hidden.rates.high[off], high[off], rtol=0.06)
+    drawn = np.quantile(hidden.draws, 0.975, axis=0) - np.quantile(hidden.draws, 0.025, axis=0)
+    width = hidden.rates.high - hidden.rates.low
+    assert np.median(drawn[off] / width[off]) < 0.9  # what the draws alone say
 
 
 def test_tied_rates_are_one_number_and_forbidden_ones_none() -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import linalg, stats
+from scipy import linalg, special, stats
 
 from atomreel.core.errors import InputError
 from atomreel.kinetics.intervals import check_level
@@ -23,14 +23,15 @@ from atomreel.kinetics.markov import Rates, frame_clock, group_steps
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 PRIOR = 0.5  # changes that each rate is credited with beforehand (Jeffreys' for a Poisson count), in the time of one frame
+HALVINGS = 24  # of the bracket in which a quantile lies
 
 
 @dataclass(frozen=True, eq=False)
 class Hidden:
     """What the observations say of the states and their rates.
 
-    rates: q are posterior medians, events the mean number of jumps, exposure the mean time in each state. draws: (D, n, n) of
-    the rates. probability: (N, n) of each observation's states, in the order of the rows given.
+    rates: q are posterior medians, low and high posterior quantiles, events the mean number of jumps, exposure the mean time in
+    each state. draws: (D, n, n) of the rates. probability: (N, n) of each observation's states, in the order of the rows given.
     """
 
     rates: Rates
@@ -77,7 +78,7 @@ def fit_hidden(
     frame = float(tracks.dt[1:].min()) if len(tracks.dt) > 1 else 1.0
     q = np.where(kinds > 0, 1 / (4 * n * frame), 0.0)
     start = np.full(n, 1 / n)
-    kept, jumps, dwell = np.zeros((draws, n, n)), np.zeros((n, n)), np.zeros(n)
+    kept, jumps, dwell = np.zeros((draws, n, n)), np.zeros((draws, n, n)), np.zeros((draws, n))
     seen = np.zeros(tracks.emission.shape)
     for sweep in range(burn + draws):
         path, smoothed = _sample_states(tracks, q, start, rng)
@@ -85,16 +86,19 @@ def fit_hidden(
         q = _sample_rates(kinds, count, time + frame, rng)
         start = rng.dirichlet(np.bincount(path[0], minlength=n) + PRIOR)
         if sweep >= burn:
-            kept[sweep - burn] = q
-            jumps, dwell = jumps + count, dwell + time
+            kept[sweep - burn], jumps[sweep - burn], dwell[sweep - burn] = q, count, time
             seen += smoothed
     inside = tracks.row >= 0
     probability = np.empty((int(inside.sum()), n))
     probability[tracks.row[inside]] = seen[inside] / draws
-    low, middle, high = np.quantile(kept, [tail, 0.5, 1 - tail], axis=0)
+    shape, risk = (
+        np.array(part)
+        for part in zip(*(_gamma(kinds, *one) for one in zip(jumps, dwell + frame, strict=True)), strict=True)
+    )
+    low, middle, high = (_quantile(share, shape, risk)[kinds] for share in (tail, 0.5, 1 - tail))
     unit = "1/s" if times is not None else "1/frame"
     method = f"hidden Markov model, Gibbs sampling, {level:.0%} posterior interval"
-    rates = Rates(states, middle, low, high, jumps / draws, dwell / draws, unit, method)
+    rates = Rates(states, middle, low, high, jumps.mean(0), dwell.mean(0), unit, method)
     return Hidden(rates, kept, probability)
 
 
@@ -235,9 +239,31 @@ def _bridge(
 
 
 def _sample_rates(kinds: Ints, jumps: Floats, time: Floats, rng: np.random.Generator) -> Floats:
-    """(n, n) rates given jumps and times at risk: Gamma(changes + ½, time) for each group."""
-    events = np.bincount(kinds.ravel(), jumps.ravel())
-    risk = np.bincount(kinds.ravel(), np.repeat(time, len(time)))
-    rate = rng.gamma(events + PRIOR) / np.maximum(risk, 1e-300)
+    """(n, n) rates given jumps and times at risk."""
+    shape, risk = _gamma(kinds, jumps, time)
+    rate = rng.gamma(shape) / risk
     rate[0] = 0.0
     return rate[kinds]
+
+
+def _gamma(kinds: Ints, jumps: Floats, time: Floats) -> tuple[Floats, Floats]:
+    """Shape and rate of the Gamma distribution of each group, (changes + ½, time at risk)."""
+    events = np.bincount(kinds.ravel(), jumps.ravel())
+    risk = np.bincount(kinds.ravel(), np.repeat(time, len(time)))
+    return np.asarray(events + PRIOR), np.maximum(risk, 1e-300).astype(float)
+
+
+def _quantile(share: float, shape: Floats, risk: Floats) -> Floats:
+    """(K,) quantile of each group's posterior, the mean of the Gamma distributions of all sweeps, (D, K); 0 for group 0.
+
+    The outermost of the drawn rates lie further in than the tails do, the more so the fewer sweeps and the more they resemble
+    each other; the distributions that they were drawn from have tails of their own (A. E. Gelfand & A. F. M. Smith,
+    J. Am. Stat. Assoc. 85 (1990) 398).
+    """
+    each = special.gammaincinv(shape[:, 1:], share) / risk[:, 1:]
+    low, high = np.log(np.maximum(each.min(0), 1e-300)), np.log(np.maximum(each.max(0), 1e-300))
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        below = special.gammainc(shape[:, 1:], np.exp(middle) * risk[:, 1:]).mean(0) < share
+        low, high = np.where(below, middle, low), np.where(below, high, middle)
+    return np.concatenate([[0.0], np.exp((low + high) / 2)])
