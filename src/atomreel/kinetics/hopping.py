@@ -11,7 +11,9 @@ import pandas as pd
 from atomreel.core.errors import InputError
 from atomreel.kinetics.intervals import Estimate, check_level, gamma_interval
 
+Floats = npt.NDArray[np.float64]
 SAME = 0.25  # of the distance of neighbouring sites: below it nothing moved
+_WAVES = 24  # along each axis of the Brillouin zone
 
 
 @dataclass(frozen=True)
@@ -38,21 +40,24 @@ def fit_hops(
     hop: float,
     times: npt.ArrayLike | None = None,
     pixel: tuple[float, float] | None = None,
+    neighbours: int = 6,
     level: float = 0.95,
 ) -> Hops:
     """Hop rate and D of particles whose sites are known, so that positions are exact.
 
-    tracks: track, frame, y, x [px] of the site. hop: distance of neighbouring sites [px]. times: (T,) [s]. pixel: (dy, dx) [Å].
-    The tracer's D = Σ Δ²/(4 Σ t) over all steps stays right where a step holds several hops, since hops in independent directions
-    add their squares; a single wrong link of far points spoils it, and hardly the hop rate. The hop rate is that of a Poisson process of which each step shows whether anything moved:
-    −ln(share that stayed)/Δt for steps of one length, the likelihood's maximum for several. Intervals are Gamma (N + ½, time),
-    N the number of moves and for D the number of squares of one hop in Σ Δ².
-    Moves to and fro within one step are not seen by the rate. Raises InputError without two points of one track
-    or a distance.
+    tracks: track, frame, y, x [px] of the site; `watched`, 0 to 1, where there is such a column: the share of the neighbouring sites at which the
+    particle would be seen. hop: distance of neighbouring sites [px]. times: (T,) [s]. pixel: (dy, dx) [Å]. neighbours: of a site, 6 (triangular lattice),
+    4 (square) or 3 (honeycomb). The hop rate is that of a Poisson process of which each step shows whether anything moved: a particle stays, or is back, with the
+    probability R(rate · Δt) of random walks on that lattice, and one that left to where nothing is watched is missing, so that stayed : moved is R : watched · (1 − R).
+    The tracer's D = Σ Δ²/(4 Σ watched · t) over all steps stays right where a step holds several hops, since hops in independent directions
+    add their squares; a single wrong link of far points spoils it, and hardly the hop rate.
+    Intervals are Gamma (N + ½, N/value): of the rate, N is what the steps are worth by Fisher's information, of the tracer's D the number of squares of one
+    hop in Σ Δ². Raises InputError without two points of one track or a distance, and for other neighbours.
     """
     check_level(level)
     if not (np.isfinite(hop) and hop > 0):
         raise InputError(f"distance of neighbouring sites {hop}: expected a length in pixels above 0")
+    fade = _fade(neighbours)
     table = tracks.sort_values(["track", "frame"], kind="stable")
     frame = table["frame"].to_numpy(np.int64)
     clock = frame.astype(float) if times is None else np.asarray(times, dtype=float)[frame]
@@ -61,15 +66,16 @@ def fit_hops(
     dt = np.diff(clock)[within]
     if not len(dt) or (dt <= 0).any():
         raise InputError("hops need a track of two points at least, at times that increase")
+    watched = table["watched"].to_numpy(float)[:-1][within] if "watched" in table else np.ones(len(dt))
     unit, area = ("1/s", "s") if times is not None else ("1/frame", "frame")
     square = (move**2).sum(1)
     hop = hop * float(np.mean(pixel or 1.0))
     moved = square > (SAME * hop) ** 2
-    time, count = float(dt.sum()), int(moved.sum())
-    rate = _rate(moved, dt)
+    time, count = float((watched * dt).sum()), int(moved.sum())
+    rate, worth = _rate(moved, dt, watched, fade)
     number, d = float(square.sum() / hop**2), float(square.sum() / (4 * time))
     method = f"moves between sites, {level:.0%} Gamma interval"
-    low, high = _ends(rate, count, dt, level)
+    low, high = _ends(rate, worth, dt, level) if count else (0.0, gamma_interval(0.5, time, level=level)[1])
     d_low, d_high = (hop**2 / 4 * end for end in gamma_interval(number + 0.5, time, level=level))
     area_per = f"{'Å²' if pixel else 'px²'}/{area}"
     return Hops(
@@ -79,30 +85,47 @@ def fit_hops(
     )
 
 
-def _ends(rate: float, count: int, dt: npt.NDArray[np.float64], level: float) -> tuple[float, float]:
+def _ends(rate: float, worth: float, dt: Floats, level: float) -> tuple[float, float]:
     """Ends of the interval of the rate; above nothing where every step moved, for then any faster rate would do as well."""
     if not np.isfinite(rate):
         tail = (1 - level) / 2
         return float(-np.log1p(-(tail ** (1 / len(dt)))) / dt.mean()), float("inf")
-    time = float(dt.sum())
-    low, high = gamma_interval(count + 0.5, time * max(count, 0.5) / max(rate * time, 0.5), level=level)
-    return low if count else 0.0, high
+    return gamma_interval(worth + 0.5, worth / rate, level=level)
 
 
-def _rate(moved: npt.NDArray[np.bool_], dt: npt.NDArray[np.float64]) -> float:
-    """Root of the score Σ_moved dt/(e^{r dt} − 1) = Σ_stayed dt, by Newton's method in log r."""
+def _fade(neighbours: int) -> Floats:
+    """How fast each wave of the lattice fades, in hop rates: a walker is back after x hops on average with the mean of exp(−x · fade)."""
+    a, b = np.meshgrid(*[2 * np.pi * np.arange(_WAVES) / _WAVES] * 2)
+    if neighbours == 6:
+        return np.asarray(1 - (np.cos(a) + np.cos(b) + np.cos(a + b)).ravel() / 3)
+    if neighbours == 4:
+        return np.asarray(1 - (np.cos(a) + np.cos(b)).ravel() / 2)
+    if neighbours == 3:  # two sites in the cell: back are those of even length only
+        both = np.abs(1 + np.exp(1j * a) + np.exp(1j * b)).ravel() / 3
+        return np.concatenate([1 - both, 1 + both])
+    raise InputError(f"{neighbours} neighbours of a site: expected 6, 4 or 3")
+
+
+def _rate(moved: npt.NDArray[np.bool_], dt: Floats, watched: Floats, fade: Floats) -> tuple[float, float]:
+    """Maximum of the likelihood, by halving in log r where its slope changes sign, and Fisher's information of log r there."""
     if not moved.any():
-        return 0.0
-    stayed = float(dt[~moved].sum())
-    if stayed <= 0:
-        return float("inf")
-    rate = float(moved.sum() / dt.sum())
+        return 0.0, 0.0
+    step, which = np.unique(dt, return_inverse=True)
+    share = np.maximum(watched, 1e-3)
+
+    def slope(rate: float) -> tuple[float, float]:
+        waves = np.exp(-rate * step[:, None] * fade)
+        stay, fall = waves.mean(axis=1), (fade * waves).mean(axis=1)
+        gain = (rate * step * fall / np.maximum(stay * (1 - stay), 1e-300))[which]
+        odds = share * (1 / stay - 1)[which]
+        p = odds / (1 + odds)
+        return float(((moved - p) * gain).sum()), float((p * (1 - p) * gain**2).sum())
+
+    low, high = np.log(0.1 / dt.sum()), np.log(_WAVES / dt.min())
+    if slope(float(np.exp(high)))[0] > 0:
+        return float("inf"), 0.0
     for _ in range(60):
-        growth = np.expm1(np.minimum(rate * dt[moved], 500))
-        score = float((dt[moved] / growth).sum()) - stayed
-        slope = -float((dt[moved] ** 2 * (growth + 1) / growth**2).sum())
-        step = np.clip(-score / (slope * rate), -1, 1)
-        rate *= float(np.exp(step))
-        if abs(step) < 1e-10:
-            break
-    return rate
+        middle = (low + high) / 2
+        low, high = (middle, high) if slope(float(np.exp(middle)))[0] > 0 else (low, middle)
+    rate = float(np.exp(low))
+    return rate, slope(rate)[1]

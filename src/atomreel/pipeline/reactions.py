@@ -28,10 +28,10 @@ from atomreel.interpret.levels import Levels, fit_levels, relative_brightness
 from atomreel.interpret.naming import name_sites
 from atomreel.kinetics.beam import cross_section
 from atomreel.kinetics.hidden import fit_hidden
-from atomreel.kinetics.hopping import fit_hops
 from atomreel.kinetics.intervals import Estimate, scaled, to_rates
 from atomreel.pipeline.complexes import ONE_HOP, SURE, Complex, Sublattice, apart, find_complexes
 from atomreel.pipeline.evolution import Judged, describe_reactions
+from atomreel.pipeline.hops import hops_within
 from atomreel.pipeline.surface import sites_of_run
 from atomreel.track.link import link
 from atomreel.track.sites import Sites
@@ -77,7 +77,8 @@ def reactions_of_run(
     complexes = find_complexes(sites, layers, layer, times=times, draws=draws, rng=rng)
     tracks = list_defects(sites, layers, complexes)
     size = (float(pixel[0]), float(pixel[1])) if pixel else None
-    rates = _rates(tracks, (layers, complexes), sites, times, size)
+    rates = _rates(complexes)
+    rates |= _hop_rates(tracks, (layers, complexes), sites, shape=shape, clock=(times, size))
     rates |= per_dose(rates, dose=about["input"].get("dose"), times=times)
     out.mkdir(parents=True, exist_ok=True)
     write_table(out / "tracks.parquet", tracks, kind="tracks")
@@ -311,14 +312,7 @@ def _placed(sites: Sites, table: pd.DataFrame) -> pd.DataFrame:
     return check_table(joined.sort_values(["frame", "track"], ignore_index=True), "tracks")
 
 
-def _rates(
-    tracks: pd.DataFrame,
-    judged: tuple[list[Sublattice], list[Complex]],
-    sites: Sites,
-    times: Array | None,
-    pixel: tuple[float, float] | None,
-) -> dict[str, Estimate]:
-    layers, complexes = judged
+def _rates(complexes: list[Complex]) -> dict[str, Estimate]:
     rates: dict[str, Estimate] = {}
     for c in complexes:
         rates |= c.hidden.rates.estimates()
@@ -327,14 +321,28 @@ def _rates(
         for word, (i, j) in names.items():
             if max(i, j) < len(c.tied.rates.states):
                 rates[f"{word} of {c.dopant}"] = by_name[f"{c.tied.rates.states[i]}→{c.tied.rates.states[j]}"]
-    hops = {kind: apart(sites, layer.rows) for layer in _joined(layers) for kind in layer.levels.names}
-    still = tracks.assign(y=tracks["site_y"], x=tracks["site_x"])
-    for kind in sorted(
-        set(tracks["kind"]) - {c.dopant for c in complexes} - {f"{c.dopant}+{c.vacancy}" for c in complexes}
-    ):
-        own = still[still["kind"] == kind]
+    return rates
+
+
+def _hop_rates(
+    tracks: pd.DataFrame,
+    judged: tuple[list[Sublattice], list[Complex]],
+    sites: Sites,
+    *,
+    shape: tuple[int, int],
+    clock: tuple[Array | None, tuple[float, float] | None],
+) -> dict[str, Estimate]:
+    """Of every kind that is no complex. clock: times of the frames, and size of a pixel."""
+    layers, complexes = judged
+    among = {name: layer.rows for layer in _joined(layers) for name in layer.levels.names}
+    bound = {c.dopant for c in complexes} | {f"{c.dopant}+{c.vacancy}" for c in complexes}
+    rates: dict[str, Estimate] = {}
+    for kind in sorted(set(tracks["kind"]) - bound):
+        own, rows = tracks[tracks["kind"] == kind], among[kind]
+        hop = apart(sites, rows)
         if own["track"].duplicated().sum() > 1:
-            rates |= fit_hops(own, hop=hops[kind], times=times, pixel=pixel).estimates(kind)
+            found = hops_within(own, sites, rows, hop=hop, shape=shape, times=clock[0], pixel=clock[1])
+            rates |= found.estimates(kind) if found else {}
     return rates
 
 
