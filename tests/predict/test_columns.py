@@ -113,6 +113,22 @@ def test_columns_are_found_at_unknown_scale_and_contrast(
     assert (found.table[["y_err", "x_err"]] > 0).all(axis=None)
 
 
+def test_a_fit_of_few_counts_does_not_lose_what_the_network_placed() -> None:
+    """Few counts: the network, which has seen lattices, knows better where a column is than the pixels alone; many: the fit does."""
+    hits, rms = np.zeros((2, 2)), np.zeros((2, 2))
+    for k, counts in enumerate((6, 2000)):
+        made = [scene(seed, "honeycomb", spacing=9.0, counts=counts, side=160) for seed in (31, 32)]
+        for refine in (False, True):
+            found = [
+                rates(s, find_columns(s.image, contrast="bright", spacing=9.0, refine=refine).table)
+                for s in made
+            ]
+            hits[k, int(refine)] = sum(f[0] for f in found)
+            rms[k, int(refine)] = np.sqrt(np.mean(np.concatenate([f[3] for f in found]) ** 2))
+    assert hits[0, 1] > 0.98 * hits[0, 0]  # the fit alone loses a twentieth
+    assert rms[1, 1] < 0.65 * rms[1, 0]
+
+
 def test_a_score_is_a_probability() -> None:
     """Scores of all candidates, low ones too, over images at the limit: their mean is the share that is right."""
     score, right = [], []

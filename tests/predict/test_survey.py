@@ -97,6 +97,18 @@ def test_odds_follow_readings_noise_and_lines(rng: np.random.Generator) -> None:
     assert odds(same, [even + 2 * rng.normal(0, 1, (256, 1)).astype(np.float32)]) > 0.7
 
 
+def test_fringes_at_half_the_spacing_and_the_holes_of_a_honeycomb_are_known(rng: np.random.Generator) -> None:
+    """Dark columns 16 px apart with as many bright dots between them again; and dark holes among bright columns."""
+    image = rng.poisson(100, (64, 64)).astype(np.float32)
+    other = odds([reading(0.9, 8.0, bright=True), reading(0.4, 12.5, bright=False)], [image])
+    fringes = odds([reading(0.9, 8.0, bright=True), reading(0.4, 16.0, bright=False)], [image])
+    honeycomb = odds([reading(0.9, 8.0, bright=True), reading(0.4, 8 * 3**0.5, bright=False)], [image])
+    assert fringes < 0.5 * other
+    assert honeycomb > other
+    turned = odds([reading(0.9, 8.0, bright=False), reading(0.4, 16.0)], [image])
+    assert turned > 1 - fringes - 0.2
+
+
 def test_noise_and_lines_are_measured(rng: np.random.Generator) -> None:
     image = lattice(10.0)
     assert noise_rise(image) > 0.7

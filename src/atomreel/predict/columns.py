@@ -25,6 +25,7 @@ from atomreel.interpret.segments import find_segments
 from atomreel.interpret.species import assign_species
 from atomreel.nets.columns import ColumnFinder
 from atomreel.predict.backend import choose_backend
+from atomreel.predict.context import in_context
 from atomreel.predict.domain import CELL, blank_texture, describe, domain_at, domain_field, doubts
 from atomreel.predict.model import load_model
 from atomreel.predict.survey import Survey, as_frame, survey_columns
@@ -36,6 +37,9 @@ from atomreel.tasks.scores import calibrated, least_score
 __all__ = ["Found", "Survey", "detect", "find_columns", "survey_columns"]
 BLOCK = 2048  # px: larger images are refined in blocks of this side
 OVERLAP = 8.0  # spacings by which blocks overlap
+FINDER_ERROR = (
+    0.4  # px of the network: 1σ by which its own position counts beside the fit's (docs/columns.md)
+)
 FAINTEST = 0.01  # blobs below this probability are no candidates
 
 
@@ -92,7 +96,7 @@ def find_columns(
     position, logit, texture = detect(
         frame, cast(ColumnFinder, net), survey=survey, tile=tile, decoder=decoder, backend=backend
     )
-    score = calibrated(position, logit, card.calibration)
+    score = in_context(position, calibrated(position, logit, card.calibration), spacing=survey.spacing_px)
     sure = survey.p_bright if survey.bright else 1 - survey.p_bright  # in the other contrast nothing is real
     least = _least(score, threshold, precision, card=card, sure=sure)
     keep = score >= least
@@ -110,8 +114,7 @@ def find_columns(
     }
     if refine and len(table) and min(frame.shape) >= 4:
         table, residual, more, notes = _refine(frame, table, survey)
-        diagnostics |= more
-        warnings += notes
+        diagnostics, warnings = diagnostics | more, warnings + list(notes)
         table = table[_in_field(table, frame.shape)].reset_index(drop=True)
         species = assign_species(table["intensity"], table["intensity_err"], max_classes=max_species, rng=0)
         table["species"] = species.labels
@@ -203,7 +206,7 @@ def _refine(
         data = np.asarray(frame, dtype=np.float32)
         done = refine_columns(data, table[["y", "x"]].to_numpy(), bright=survey.bright)
         more = {"gain": done.gain, "zero": done.zero, "width_px": done.width, "jitter_px": done.jitter_px}
-        return _merged(table, done), data - done.model, more, done.warnings
+        return _merged(table, done, survey.zoom), data - done.model, more, done.warnings
     parts: list[pd.DataFrame] = []
     notes: list[str] = []
     margin = round(OVERLAP * survey.spacing_px)
@@ -223,7 +226,7 @@ def _refine(
             if not own.any():
                 continue
             done = refine_columns(piece, part[["y", "x"]].to_numpy() - (top, left), bright=survey.bright)
-            fitted = _merged(part, done)
+            fitted = _merged(part, done, survey.zoom)
             parts.append(fitted.assign(y=fitted.y + top, x=fitted.x + left)[own.to_numpy()])
             notes += done.warnings
     return pd.concat(parts, ignore_index=True), None, {}, tuple(notes)
@@ -235,9 +238,17 @@ def _in_field(table: pd.DataFrame, shape: tuple[int, ...]) -> pd.Series:
     return inside & table.intensity.gt(0)
 
 
-def _merged(table: pd.DataFrame, done: Refined) -> pd.DataFrame:
+def _merged(table: pd.DataFrame, done: Refined, zoom: float) -> pd.DataFrame:
+    """The fit's columns; where it knows a position hardly better than the network, that is the mean of both.
+
+    Weights are 1/σ² of the fit and 1/FINDER_ERROR², so a clear column stays where the fit puts it.
+    """
     columns = ["y", "x", "y_err", "x_err", "intensity", "intensity_err"]
-    return table.assign(**{name: done.table[name].to_numpy() for name in columns})
+    fitted = done.table[columns].to_numpy(dtype=float, copy=True)
+    error = np.nan_to_num(fitted[:, 2:4].mean(1, keepdims=True)) * zoom
+    start = table[["y", "x"]].to_numpy()
+    fitted[:, :2] = start + (fitted[:, :2] - start) / (1 + (error / FINDER_ERROR) ** 2)
+    return table.assign(**dict(zip(columns, fitted.T, strict=True)))
 
 
 def _checked(table: pd.DataFrame) -> pd.DataFrame:

@@ -38,12 +38,12 @@ MEASURED = (4.5, 14.0)  # px at the network's scale: what it knows as distances 
 REGULAR = 0.3  # quartile range of the distances of neighbours, of their median, in a lattice
 ALIKE = 0.9  # of the greatest mass: readings from there on are as good, and the one whose zoom suits it best counts
 SHARP = 3.0  # odds of one spacing against another: ratio of their masses to this power
-EVIDENCE = (
-    1.8,
-    0.75,
-    1.3,
-    1.4,
-)  # weights of `evidence` in the log odds of bright: benchmarks/fit_contrast.py
+# weights of `evidence` in the log odds of bright: benchmarks/fit_contrast.py
+EVIDENCE = (1.8, 0.75, 1.3, 1.4, 2.8, -1.4)
+TWICE, ROOT_3 = (
+    (np.log(2), 0.09),
+    (0.5 * np.log(3), 0.06),
+)  # log ratios of spacings, and how far from them counts
 NEAR = 1.25  # a spacing within this factor is the same
 TURNS = 3  # of reading the strongest again
 FRAMES = 3  # that are looked at
@@ -165,11 +165,13 @@ def odds(readings: Sequence[Reading], frames: Sequence[Frame]) -> float:
 
 
 def evidence(readings: Sequence[Reading], frames: Sequence[Frame]) -> npt.NDArray[np.float64]:
-    """(4,) what speaks for bright columns, and negative for dark ones.
+    """(6,) what speaks for bright columns, and negative for dark ones.
 
     From the readings of greatest mass in either contrast the log ratios of their masses and of how full their lattices
     are. From how the image was recorded: where bright pixels are noisier than dark ones, signal is counted on a dark
     ground; where lines are noisier than columns of pixels, a probe or tip was scanned. Both show columns bright.
+    From the ratio of their spacings: one of 2 is that of columns to the fringes between them, as waves that interfere make
+    them, and speaks for the wider; one of √3 that of the holes of a honeycomb to its columns, and speaks for the narrower.
     """
     best = [
         max((r for r in readings if r.bright == sign), key=lambda r: r.mass, default=None)
@@ -182,7 +184,17 @@ def evidence(readings: Sequence[Reading], frames: Sequence[Frame]) -> npt.NDArra
     fill = np.clip(np.log((full[0] + 0.01) / (full[1] + 0.01)), -4, 4)
     noise = np.clip(np.median([noise_rise(_central(f)) for f in frames]), -2.5, 2.5)
     lines = np.clip(np.median([line_noise(_central(f)) for f in frames]), 1, 6)
-    return np.array([mass, fill, noise / lines**2, np.log(lines)])
+    return np.array([mass, fill, noise / lines**2, np.log(lines), *_wider(best)])
+
+
+def _wider(best: Sequence[Reading | None]) -> tuple[float, float]:
+    """How near the bright reading is to twice and to √3 times the spacing of the dark one, 0…1; negative the other way round."""
+    bright, dark = best
+    if bright is None or dark is None or not (bright.measured and dark.measured):
+        return 0.0, 0.0
+    ratio = float(np.log(bright.spacing / dark.spacing))
+    twice, root = (float(np.exp(-0.5 * ((abs(ratio) - at) / width) ** 2)) for at, width in (TWICE, ROOT_3))
+    return float(np.copysign(twice, ratio)), float(np.copysign(root, ratio))
 
 
 def noise_rise(frame: FloatArray) -> float:

@@ -1,0 +1,92 @@
+"""How much of what stands around a place stands there again around its neighbours: what a lattice says about a candidate.
+
+If x is a column of a lattice and c another one, t = c − x leads from the columns near x to other columns. For a place that is none,
+noise or the hole of a honeycomb, no such t leads anywhere, or half of the columns only. Nothing is assumed about the
+lattice, and only what is near counts: grains, strain and drift do not disturb it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from scipy.spatial import cKDTree
+
+Array = npt.NDArray[np.float64]
+Float32 = npt.NDArray[np.float32]
+LIKELY = 0.1  # least score of a candidate that others are compared with
+REACH = 3.2  # spacings: how far a neighbour may be
+TRIED = 10  # neighbours of a place from which translations are taken
+SHIFTED = 14  # neighbours to which each is applied
+BEST = 4  # translations that count: those which agree best; the unit cell has no more independent ones
+SAME = 0.2  # spacings: nearer than this it is the same place
+FEW = 0.5  # columns: sum of scores by which agreement among few is shrunk towards none
+STEPS = 8  # raster points in a spacing
+CHUNK = 4096  # places at a time: bounds the memory
+
+
+def repeats(
+    position: Array, score: Array, *, spacing: float, which: npt.NDArray[np.int_] | None = None
+) -> Array:
+    """(K, 2) agreement of places `which` (all) of candidates (N, 2) [px] with what stands around them, 0…1.
+
+    score: (N,) probability that each is a column. spacing: typical distance of columns [px]. For a neighbour c of x, t = c − x and
+    a(t) = Σ w m(s + t) / (FEW + Σ w), the sums over the neighbours s of x with scores w, m(y) being the greatest score
+    within SAME of y; s + t = x is left out, as nothing speaks for itself. First column: mean of the BEST largest w_c · a,
+    second: of the BEST largest a.
+    """
+    which = np.arange(len(position)) if which is None else which
+    likely = np.flatnonzero(score > LIKELY)
+    if len(likely) <= BEST or not len(which):
+        return np.zeros((len(which), 2))
+    at, weight = position[likely], score[likely].astype(np.float32)
+    step = spacing / STEPS
+    corner = at.min(0) - (2 * REACH + 1) * spacing
+    raster = _raster((at - corner) / step, weight, margin=round((2 * REACH + 1) * STEPS))
+    tree = cKDTree(at)
+    own = np.full(len(position), -1)
+    own[likely] = np.arange(len(likely))
+    many = min(max(TRIED, SHIFTED) + 1, len(likely))
+    parts = []
+    for first in range(0, len(which), CHUNK):
+        here = which[first : first + CHUNK]
+        distance, index = tree.query(position[here], k=many, distance_upper_bound=REACH * spacing)
+        near = np.isfinite(distance) & (index != own[here, None])
+        index = np.where(near, index, 0)
+        around = ((at[index] - position[here, None]) / step).astype(
+            np.float32
+        )  # from the place, in raster points
+        w = np.where(near, weight[index], 0).astype(np.float32)
+        parts.append(_agreement(raster, (position[here] - corner) / step, around, w))
+    return np.concatenate(parts)
+
+
+def _agreement(raster: Float32, place: Array, around: Float32, weight: Float32) -> Array:
+    """(K, 2), see `repeats`. place: (K, 2) raster points; around: (K, M, 2) from there to neighbours of `weight` (K, M)."""
+    moved = around[:, :TRIED, None] + around[:, None, :SHIFTED]
+    apart = (moved * moved).sum(3) > (2 * SAME * STEPS) ** 2
+    counted = np.where(apart, weight[:, None, :SHIFTED], 0)
+    y, x = (np.rint(moved[..., k] + place[:, k, None, None]).astype(np.intp) for k in (0, 1))
+    inside = (y >= 0) & (y < raster.shape[0]) & (x >= 0) & (x < raster.shape[1])
+    there = raster.ravel()[np.where(inside, y * raster.shape[1] + x, 0)]
+    agreed = (counted * there).sum(2) / (FEW + counted.sum(2))
+    agreed = np.where(weight[:, :TRIED] > 0, agreed, 0)
+    return np.stack([_best(agreed * weight[:, :TRIED]), _best(agreed)], 1).astype(float)
+
+
+def _best(values: Float32) -> Float32:
+    most = min(BEST, values.shape[1])
+    return np.asarray(np.partition(values, -most, axis=1)[:, -most:].sum(1) / BEST)
+
+
+def _raster(at: Array, weight: Float32, *, margin: int) -> Float32:
+    """The greatest weight within SAME spacings, at every raster point of the box of `at` (N, 2) and a margin; its first is 0."""
+    shape = tuple(int(np.ceil(n)) + margin + 1 for n in at.max(0))
+    radius = SAME * STEPS
+    grid = np.arange(-int(np.ceil(radius)), int(np.ceil(radius)) + 1)
+    whole = np.rint(at).astype(np.intp)
+    y, x = (whole[:, k, None] + grid for k in (0, 1))
+    square = ((y - at[:, :1]) ** 2)[:, :, None] + ((x - at[:, 1:]) ** 2)[:, None, :]
+    value = np.where(square <= radius**2, weight[:, None, None], 0).astype(np.float32)
+    flat = np.zeros(shape[0] * shape[1], dtype=np.float32)
+    np.maximum.at(flat, (y[:, :, None] * shape[1] + x[:, None, :]).ravel(), value.ravel())
+    return flat.reshape(shape)
