@@ -2,7 +2,8 @@
 
     python benchmarks/bench_refine.py [--threads 1 2] [--images FRAME.tif …] [--repeat 7]
 
-Wall time, best of several, in a process of its own for each number of threads. Stages: the survey, which a movie needs
+Wall time, best of several, in a process of its own for each number of threads; at the end two processes of one thread at
+once, as `atomreel run` shares the frames of a long movie: the mean wall time of a frame in both, halved. Stages: the survey, which a movie needs
 once; the network with its maxima; the joint fit; the species; the rest of `find_columns`. `frame` is what a frame of a
 movie costs, all but the survey; `cpu` the processor time of that. Without --images: simulated lattices.
 """
@@ -84,6 +85,44 @@ def stages(image: np.ndarray, repeat: int) -> tuple[int, dict[str, float]]:
     return len(found.table), spent
 
 
+def shared(files: list[Path], repeat: int) -> None:
+    """Print the mean wall time [ms] of a frame of each image, while another process does the same."""
+    import torch
+
+    from atomreel.predict.columns import find_columns, survey_columns
+
+    torch.set_num_threads(1)
+    images = [(name, image, survey_columns(image)) for name, image in frames(files)]
+    for _, image, survey in images:
+        find_columns(image, survey=survey)
+    sys.stdin.readline()  # both are ready
+    for name, image, survey in images:
+        start = time.perf_counter()
+        for _ in range(repeat):
+            find_columns(image, survey=survey)
+        print(json.dumps([name, 1e3 * (time.perf_counter() - start) / repeat]), flush=True)
+        sys.stdin.readline()  # and have both done this one
+
+
+def two_at_once(command: list[str]) -> dict[str, float]:
+    """Milliseconds per frame of each image with two processes of one thread."""
+    alone = os.environ | dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    pipe = subprocess.PIPE
+    pair = [subprocess.Popen(command, env=alone, stdin=pipe, stdout=pipe, text=True) for _ in range(2)]
+    spent: dict[str, float] = {}
+    while all(child.poll() is None for child in pair):
+        for child in pair:
+            print(file=child.stdin, flush=True)
+        lines = [child.stdout.readline() for child in pair if child.stdout]
+        if not all(lines):
+            break
+        both = [json.loads(line) for line in lines]
+        spent[both[0][0]] = float(np.mean([ms for _, ms in both])) / 2
+    for child in pair:
+        child.communicate()
+    return spent
+
+
 def measure(files: list[Path], repeat: int) -> None:
     import torch
 
@@ -103,16 +142,22 @@ def main() -> None:
     parser.add_argument("--images", type=Path, nargs="+", default=[])
     parser.add_argument("--repeat", type=int, default=7)
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--shared", action="store_true", help=argparse.SUPPRESS)
     chosen = parser.parse_args()
-    if chosen.here:
-        measure(chosen.images, chosen.repeat)
+    if chosen.here or chosen.shared:
+        (measure if chosen.here else shared)(chosen.images, chosen.repeat)
         return
     print("threads  columns " + " ".join(f"{stage:>8s}" for stage in STAGES), flush=True)
-    same = [sys.executable, __file__, "--here", "--repeat", str(chosen.repeat)]
+    same = [sys.executable, __file__, "--repeat", str(chosen.repeat)]
     same += ["--images", *map(str, chosen.images)] if chosen.images else []
     for count in chosen.threads:
         names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-        subprocess.run(same, check=True, env=os.environ | dict.fromkeys(names, str(count)))
+        subprocess.run([*same, "--here"], check=True, env=os.environ | dict.fromkeys(names, str(count)))
+    told = json.loads(MEASURED.read_text())
+    for name, spent in two_at_once([*same, "--shared"]).items():
+        print(f"two processes of one thread: {spent:.1f} ms per frame  {name}", flush=True)
+        told.setdefault("two processes", {})[name] = spent
+    MEASURED.write_text(json.dumps(told, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -129,6 +129,12 @@ class Compute(Section):
         "auto",
         description="what runs the column network; 'auto' = the fastest here, 'reference' = torch float32",
     )
+    workers: int = Field(
+        0,
+        ge=0,
+        le=64,
+        description="processes that share the frames of a movie; 0 = by its length and the cores",
+    )
 
 
 class RunOptions(Section):

@@ -18,7 +18,6 @@ from atomreel.core.recipe import Recipe, load_recipe
 from atomreel.core.run import RunFolder, close_run, discard_run, finish_run, start_run
 from atomreel.pipeline.assemble import assemble, check_analyses
 from atomreel.pipeline.doctor import versions
-from atomreel.pipeline.frames import analyse_frame
 from atomreel.pipeline.judged import judge_movie
 from atomreel.pipeline.preview import shrink
 from atomreel.pipeline.progress import progress
@@ -31,6 +30,7 @@ from atomreel.pipeline.survey import (
     describe_plan,
     plan_run,
 )
+from atomreel.pipeline.workers import Analysed, frame_workers
 from atomreel.predict.backend import identify_backend
 from atomreel.predict.model import model_folder
 from atomreel.prepare.drift import DriftState, advance
@@ -62,7 +62,7 @@ def run(
             plan = plan_run(source, chosen)
         folder.log("backend", plan.columns.backend.describe())
         with _timed(folder, "frames"):
-            chunks = _all_chunks(plan, folder)
+            chunks = _all_chunks(plan, folder, path)
     except AtomreelError:
         discard_run(folder)
         raise
@@ -141,30 +141,33 @@ def identify(path: Path, recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def _all_chunks(plan: Plan, folder: RunFolder) -> int:
+def _all_chunks(plan: Plan, folder: RunFolder, path: Path) -> int:
     """Every chunk that is not there yet, in order. Returns their number."""
     size, frames = plan.recipe.run.chunk, len(plan.movie)
     chunks = -(-frames // size)
-    with progress("frames", frames) as done:
+    left = sum(not folder.chunk(number).is_dir() for number in range(chunks)) * size
+    with (
+        frame_workers(path, plan.recipe, frames=min(left, frames)) as analyse,
+        progress("frames", frames) as done,
+    ):
         for number in range(chunks):
             indices = range(number * size, min(frames, (number + 1) * size))
             if not folder.chunk(number).is_dir():
                 before = read_group(folder, number - 1, "drift") if number else {}
-                write_chunk(folder, number, _chunk(plan, indices, before))
+                write_chunk(folder, number, _chunk(plan, analyse(plan, indices), before))
             done(len(indices))
     return chunks
 
 
-def _chunk(plan: Plan, indices: range, before: dict[str, np.ndarray]) -> Chunk:
+def _chunk(plan: Plan, frames: Iterator[Analysed], before: dict[str, np.ndarray]) -> Chunk:
     """A few frames from pixels to tables, starting from the state in which the last chunk ended."""
     tables: dict[str, list[pd.DataFrame]] = {}
     maps: dict[str, list[np.ndarray]] = {}
     arrays: dict[str, np.ndarray] = {}
     notices: dict[str, int] = {}
     drift = DriftState.from_arrays(before) if before else None
-    for i in indices:
-        data, mended = plan.columns.source.clean(i)
-        result = analyse_frame(plan, i, data)
+    for frame in frames:
+        i, data, result = frame.number, frame.data, frame.result
         for name, table in result.tables.items():
             tables.setdefault(name, []).append(table)
         for name, values in result.maps.items():
@@ -176,7 +179,7 @@ def _chunk(plan: Plan, indices: range, before: dict[str, np.ndarray]) -> Chunk:
             arrays[f"preview/{i}"] = shrink(data)
             if i == plan.preview[0] and result.residual is not None:
                 arrays["residual"] = shrink(result.residual)
-        for text in (*mended, *result.notices):
+        for text in (*frame.mended, *result.notices):
             notices[text] = notices.get(text, 0) + 1
     joined = {name: pd.concat(rows, ignore_index=True) for name, rows in tables.items()}
     stacked = {name: np.stack(values) for name, values in maps.items()}
