@@ -37,6 +37,8 @@ def holes() -> Iterator[str]:
         yield row("the same of ρ, were frames independent", "–", shown, None)
         wide = series["width_over_complete"]["median"]
         yield row("width of ρ over that of complete data", "≤ 1.5", f"{wide:.2f}", wide <= 1.5)
+        relative = ", ".join(f"{name} {w:.2f}" for name, w in series["width_over_truth"].items())
+        yield row("widths of the other intervals over the truth, median", "–", relative, None)
         steady, right = series["steady"], series["exponential_called_exponential"]
         shown = f"{right:.3f}; steady growth called so in {steady['called_exponential']:.3f} of {steady['replicates']}"
         yield row("exponential growth told from steady growth", "≤ 0.01 wrong", shown, None)

@@ -122,6 +122,7 @@ def test_errors_known_but_for_a_factor(rng):
     assert fit_growth(T, noisy, unit_area=UNIT, area_err=1e-3).sigma == pytest.approx(1e-3)
 
 
+@pytest.mark.slow
 def test_a_start_without_errors_does_not_say_that_there_are_none(rng):
     """Vacancies touch a small hole now and then: the error is 0 or 1 site, and A₀ is only known as well as that."""
     inside, floor = [], []
