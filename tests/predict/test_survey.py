@@ -12,11 +12,13 @@ from atomreel.core.scope import Scope
 from atomreel.predict.survey import (
     DEFAULT_SPACING,
     TARGET,
+    WAVES,
     Reading,
     certainty,
     line_noise,
     noise_rise,
     odds,
+    skewness,
     strongest,
     survey_columns,
 )
@@ -97,16 +99,65 @@ def test_odds_follow_readings_noise_and_lines(rng: np.random.Generator) -> None:
     assert odds(same, [even + 2 * rng.normal(0, 1, (256, 1)).astype(np.float32)]) > 0.7
 
 
-def test_fringes_at_half_the_spacing_and_the_holes_of_a_honeycomb_are_known(rng: np.random.Generator) -> None:
-    """Dark columns 16 px apart with as many bright dots between them again; and dark holes among bright columns."""
+def test_fringes_at_half_the_spacing_are_known(rng: np.random.Generator) -> None:
+    """Dark columns 16 px apart with as many bright dots between them again."""
     image = rng.poisson(100, (64, 64)).astype(np.float32)
     other = odds([reading(0.9, 8.0, bright=True), reading(0.4, 12.5, bright=False)], [image])
     fringes = odds([reading(0.9, 8.0, bright=True), reading(0.4, 16.0, bright=False)], [image])
-    honeycomb = odds([reading(0.9, 8.0, bright=True), reading(0.4, 8 * 3**0.5, bright=False)], [image])
     assert fringes < 0.5 * other
-    assert honeycomb > other
     turned = odds([reading(0.9, 8.0, bright=False), reading(0.4, 16.0)], [image])
     assert turned > 1 - fringes - 0.2
+
+
+def columns(kind: str, spacing: float, width: float, *, counts: float, seed: int) -> np.ndarray:
+    """Gaussians of σ = `width` px in a close-packed layer, or in a honeycomb whose holes are one; of that spacing."""
+    rng = np.random.default_rng(seed)
+    vectors = spacing * np.array([[0.0, 1.0], [np.sqrt(0.75), 0.5]])
+    index = np.stack(np.mgrid[-40:41, -40:41], -1).reshape(-1, 2)
+    basis = [(0.0, 0.0)] if kind == "layer" else [(1 / 3, 1 / 3), (2 / 3, 2 / 3)]
+    at = np.concatenate([(index + b) @ vectors for b in basis]) + 80 + rng.uniform(0, spacing, 2)
+    pixel = np.arange(160)
+    down, over = (np.exp(-((pixel - c[:, None]) ** 2) / (2 * width**2)) for c in at.T)
+    image = down.T @ over
+    if kind == "honeycomb":
+        image = image.max() - image
+    return rng.poisson(counts * (image + 0.3)).astype(np.float32)
+
+
+@pytest.mark.parametrize("counts", [1.0, 30.0])
+def test_a_layer_is_sharper_than_the_holes_of_a_honeycomb(counts: float) -> None:
+    for kind, width, expected in (
+        ("layer", 2.8, 0.22),
+        ("honeycomb", 2.4, -0.73),
+    ):  # those of images without noise
+        found = [skewness(columns(kind, 14.0, width, counts=counts, seed=s), 14.0) for s in range(8)]
+        assert np.mean(found) - WAVES == pytest.approx(expected, abs=0.08)
+
+
+def test_skewness_decides_between_a_layer_and_a_honeycomb() -> None:
+    """As sure of either by everything else."""
+    readings = [reading(0.4, 14.0, bright=True), reading(0.8, 14 / 3**0.5, bright=False)]
+    layer, holes = (columns(kind, 14.0, 2.5, counts=5.0, seed=0) for kind in ("layer", "honeycomb"))
+    bright, dark = odds(readings, [layer]), odds(readings, [holes])
+    assert bright / (1 - bright) > 3 * dark / (1 - dark)
+
+
+@pytest.mark.parametrize("counts", [2.0, 30.0])
+def test_skewness_decides_between_a_square_lattice_and_its_holes(counts: float) -> None:
+    y, x = np.mgrid[:160, :160]
+    dots = np.exp(2.0 * (np.cos(2 * np.pi * x / 12.3) + np.cos(2 * np.pi * (y + 0.1 * x) / 12.3) - 2))
+    same = [reading(0.6, 12.3, bright=True), reading(0.6, 12.3, bright=False)]
+    bright, dark = (
+        np.random.default_rng(0).poisson(counts * image).astype(np.float32)
+        for image in (0.3 + dots, 1.3 - dots)
+    )
+    assert skewness(bright, 12.3) > 0.3 and skewness(dark, 12.3) < -0.3
+    assert odds(same, [bright]) > 1.5 * odds(same, [dark])
+
+
+def test_skewness_of_nothing_is_harmless() -> None:
+    assert skewness(np.zeros((40, 40), np.float32), 9.0) == 0
+    assert np.isfinite(skewness(np.random.default_rng(0).poisson(3, (40, 40)).astype(np.float32), 9.0))
 
 
 def test_noise_and_lines_are_measured(rng: np.random.Generator) -> None:

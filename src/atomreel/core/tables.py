@@ -206,7 +206,13 @@ def check_table(table: pd.DataFrame, name: str) -> pd.DataFrame:
         raise InputError(
             f"table of {name}: columns {', '.join(missing)} are missing; it has {', '.join(map(str, table.columns))}"
         )
-    dtypes = {key: column.dtype for key, column in schema.items() if key in table}
+    dtypes = {
+        key: column.dtype
+        for key, column in schema.items()
+        if key in table and table[key].dtype != column.dtype
+    }
+    if not dtypes:
+        return table
     try:
         return table.astype(dtypes)
     except (TypeError, ValueError) as error:

@@ -13,6 +13,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from atomreel.core.errors import InputError
@@ -39,11 +40,15 @@ REGULAR = 0.3  # quartile range of the distances of neighbours, of their median,
 ALIKE = 0.9  # of the greatest mass: readings from there on are as good, and the one whose zoom suits it best counts
 SHARP = 3.0  # odds of one spacing against another: ratio of their masses to this power
 # weights of `evidence` in the log odds of bright: benchmarks/fit_contrast.py
-EVIDENCE = (1.8, 0.75, 1.3, 1.4, 2.8, -1.4)
-TWICE, ROOT_3 = (
-    (np.log(2), 0.09),
-    (0.5 * np.log(3), 0.06),
-)  # log ratios of spacings, and how far from them counts
+EVIDENCE = (1.0, 0.6, 1.1, 1.35, 1.5, 2.2, 2.0)
+TWICE, ROOT_3, SAME = (
+    (np.log(2), 0.05),
+    (0.5 * np.log(3), 0.05),
+    (0.0, 0.05),
+)  # log ratios of spacings, how far from them counts
+WAVES = np.sqrt(2 / 3)  # skewness of three waves that cross
+LEAST_NEAR = 0.05  # nearness to √3 or 1 below which skewness is not looked at
+DOT, CROWD = 0.09, 0.6  # spacings: blurs between which dots are looked at
 NEAR = 1.25  # a spacing within this factor is the same
 TURNS = 3  # of reading the strongest again
 FRAMES = 3  # that are looked at
@@ -165,13 +170,14 @@ def odds(readings: Sequence[Reading], frames: Sequence[Frame]) -> float:
 
 
 def evidence(readings: Sequence[Reading], frames: Sequence[Frame]) -> npt.NDArray[np.float64]:
-    """(6,) what speaks for bright columns, and negative for dark ones.
+    """(7,) what speaks for bright columns, and negative for dark ones.
 
     From the readings of greatest mass in either contrast the log ratios of their masses and of how full their lattices
     are. From how the image was recorded: where bright pixels are noisier than dark ones, signal is counted on a dark
     ground; where lines are noisier than columns of pixels, a probe or tip was scanned. Both show columns bright.
     From the ratio of their spacings: one of 2 is that of columns to the fringes between them, as waves that interfere make
-    them, and speaks for the wider; one of √3 that of the holes of a honeycomb to its columns, and speaks for the narrower.
+    them, and speaks for the wider; one of √3 that of a close-packed layer and a honeycomb, of which one is columns and the other
+    their holes; one of 1 that of lattices whose holes are a lattice alike. There the sharper are the columns (`skewness`).
     """
     best = [
         max((r for r in readings if r.bright == sign), key=lambda r: r.mass, default=None)
@@ -184,17 +190,51 @@ def evidence(readings: Sequence[Reading], frames: Sequence[Frame]) -> npt.NDArra
     fill = np.clip(np.log((full[0] + 0.01) / (full[1] + 0.01)), -4, 4)
     noise = np.clip(np.median([noise_rise(_central(f)) for f in frames]), -2.5, 2.5)
     lines = np.clip(np.median([line_noise(_central(f)) for f in frames]), 1, 6)
-    return np.array([mass, fill, noise / lines**2, np.log(lines), *_wider(best)])
+    clearest = [strongest([r for r in readings if r.bright == sign]) for sign in (True, False)]
+    return np.array([mass, fill, noise / lines**2, np.log(lines), *_wider(clearest, frames)])
 
 
-def _wider(best: Sequence[Reading | None]) -> tuple[float, float]:
-    """How near the bright reading is to twice and to √3 times the spacing of the dark one, 0…1; negative the other way round."""
+def _wider(best: Sequence[Reading | None], frames: Sequence[Frame]) -> tuple[float, float, float]:
+    """How near the bright reading is to twice the spacing of the dark one, 0…1, negative the other way round; how near to √3
+    times and to once the spacing, times by how much more skew the frames are than waves that cross: at √3 in the sense of
+    the wider dots, at 1 in either."""
     bright, dark = best
     if bright is None or dark is None or not (bright.measured and dark.measured):
-        return 0.0, 0.0
+        return 0.0, 0.0, 0.0
     ratio = float(np.log(bright.spacing / dark.spacing))
-    twice, root = (float(np.exp(-0.5 * ((abs(ratio) - at) / width) ** 2)) for at, width in (TWICE, ROOT_3))
-    return float(np.copysign(twice, ratio)), float(np.copysign(root, ratio))
+    way = float(np.sign(ratio))
+    twice, root, same = (
+        float(np.exp(-0.5 * ((abs(ratio) - at) / width) ** 2)) for at, width in (TWICE, ROOT_3, SAME)
+    )
+    if max(root, same) < LEAST_NEAR:
+        return way * twice, 0.0, 0.0
+    wide = max(bright.spacing, dark.spacing)
+    skew = float(np.clip(np.median([skewness(_central(f), wide) for f in frames]), -2, 2))
+    beyond = float(np.sign(skew)) * max(abs(skew) - WAVES, 0.0)
+    return way * twice, root * (skew - way * WAVES), same * beyond
+
+
+def skewness(frame: FloatArray, spacing: float) -> float:
+    """Skewness of the pixels of a frame (Y, X) at the scale of dots `spacing` px apart, without that of noise.
+
+    Bright columns are sharper than the ground between them and skew it upwards, dark ones downwards. Three waves that cross in
+    a close-packed layer of dots have √(2/3) by themselves: columns there have more, the holes of a honeycomb less, for the second
+    harmonic of a honeycomb has the other sign. Moments are means of products of images made of pixels of their own, so that noise,
+    whatever it depends on, has no part in them.
+    """
+    y, x = np.indices(frame.shape)
+    parts = []
+    for k in range(3):
+        mask = ((y + x) % 3 == k).astype(np.float32)
+        fine, coarse = (
+            ndimage.gaussian_filter(mask * frame, sigma)
+            / np.maximum(ndimage.gaussian_filter(mask, sigma), 1e-6)
+            for sigma in (max(DOT * spacing, 0.8), CROWD * spacing)
+        )
+        parts.append(fine - coarse)
+    a, b, c = (part - part.mean() for part in parts)
+    power = float((a * b + b * c + c * a).mean()) / 3
+    return float((a * b * c).mean()) / power**1.5 if power > 0 else 0.0
 
 
 def noise_rise(frame: FloatArray) -> float:
