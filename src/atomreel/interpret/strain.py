@@ -17,6 +17,7 @@ Array = npt.NDArray[np.float64]
 NAMES = ("exx", "eyy", "exy", "rotation_deg")
 CLOSE = 0.4  # of the distance between sites: columns further from every site take no part
 FEWEST = 6
+SPAN = 1e-9  # least ratio of the two moments of inertia of the columns around a point
 
 
 def map_strain(
@@ -64,58 +65,72 @@ def _ideal(points: Array, lattice: Lattice) -> tuple[Array, Array]:
     neighbour to neighbour: index differences of near columns are added along a spanning tree.
     """
     reach = 1.25 * max(lattice.b, float(np.linalg.norm(lattice.vectors.sum(0))))
-    tree = cKDTree(points)
+    pairs = cKDTree(points).query_pairs(reach, output_type="ndarray")
+    one, other = np.concatenate([pairs, pairs[:, ::-1]]).T
     start = int(np.argmin(np.linalg.norm(points - np.median(points, axis=0), axis=1)))
     known = np.full(len(points), False)
     shift = np.zeros_like(points)  # column minus site
-    site = np.zeros_like(points)
-    todo = [start]
     _, _, gap = lattice.locate(points[start])
-    shift[start], site[start], known[start] = gap[0], points[start] - gap[0], True
+    shift[start], known[start] = gap[0], True
     limit = CLOSE * lattice.spacing()
-    while todo:
-        here = todo.pop(0)
-        near = [j for j in tree.query_ball_point(points[here], reach) if not known[j]]
-        if not near:
-            continue
-        around = [j for j in tree.query_ball_point(points[here], reach) if known[j]]
-        moved = points[near] - shift[around].mean(0)
+    new = known.copy()
+    while new.any():  # all neighbours of those that were reached last, each by the known columns around it
+        beside = np.zeros(len(points), bool)
+        beside[other[new[one]]] = True
+        at = np.flatnonzero(beside & ~known)
+        use = known[one] & (beside & ~known)[other]
+        count = np.bincount(other[use], minlength=len(points))[at, None]
+        around = np.stack(
+            [np.bincount(other[use], shift[one[use], k], minlength=len(points))[at] for k in (0, 1)], 1
+        )
+        moved = points[at] - around / count
         _, _, gap = lattice.locate(moved)
-        for j, move, away in zip(near, moved, gap, strict=True):
-            if np.hypot(*away) < limit:
-                site[j] = move - away
-                shift[j] = points[j] - site[j]
-                known[j] = True
-                todo.append(j)
-    return site[known], points[known]
+        near = np.hypot(gap[:, 0], gap[:, 1]) < limit
+        new = np.zeros(len(points), bool)
+        new[at[near]] = True
+        shift[at[near]] = (points[at] - moved + gap)[near]
+        known |= new
+    return (points - shift)[known], points[known]
 
 
 def _fill(maps: Array, grid: Array, points: Array, ideal: Array, *, radius: float) -> None:
-    tree = cKDTree(points)
-    for k, near in enumerate(tree.query_ball_point(grid, radius)):
-        if len(near) < FEWEST:
-            continue
-        # A column must stand within reach of the point, or a map would be drawn over vacuum.
-        offset = points[near] - grid[k]
-        if np.linalg.norm(offset.mean(0)) > 0.5 * radius:
-            continue
-        start = ideal[near] - ideal[near].mean(0)
-        design = np.column_stack([np.ones(len(near)), start])
-        move = points[near] - ideal[near]
-        gram = design.T @ design
-        if np.linalg.cond(gram) > 1e9:
-            continue
-        slope = np.linalg.solve(gram, design.T @ move)
-        residual = move - design @ slope
-        variance = (residual**2).sum(0) / max(len(near) - 3, 1)
-        maps[:, k] = _strain(slope[1:], np.linalg.inv(gram)[1:, 1:], variance)
+    """All least-squares fits at once, by sums over the columns near each grid point; their means are taken off first."""
+    near = cKDTree(points).query_ball_point(grid, radius)
+    count = np.array([len(some) for some in near])
+    at, place = np.concatenate([*near, []]).astype(int), np.repeat(np.arange(len(grid)), count)
+
+    def total(values: Array) -> Array:
+        return np.bincount(place, values, minlength=len(grid))
+
+    def centred(values: Array) -> Array:
+        means = np.stack([total(values[:, k]) for k in (0, 1)], 1) / np.maximum(count, 1)[:, None]
+        return np.asarray(values - means[place])
+
+    offset = np.stack([total((points[at] - grid[place])[:, k]) for k in (0, 1)], 1)
+    start, move = centred(ideal[at]), centred(points[at] - ideal[at])
+    a, b, c = (total(start[:, i] * start[:, j]) for i, j in ((0, 0), (0, 1), (1, 1)))
+    middle, root = 0.5 * (a + c), np.hypot(0.5 * (a - c), b)
+    # A column must stand within reach of the point, or a map would be drawn over vacuum; and they must span the plane.
+    good = (
+        (count >= FEWEST)
+        & (np.hypot(*offset.T) <= 0.5 * radius * count)
+        & (middle - root > SPAN * (middle + root))
+    )
+    scale = 1 / np.where(good, a * c - b * b, 1)
+    spread = np.stack([c * scale, -b * scale, -b * scale, a * scale], 1).reshape(-1, 2, 2)
+    product = np.array([[total(start[:, i] * move[:, j]) for j in (0, 1)] for i in (0, 1)])
+    slope = np.einsum("kil,ljk->kij", spread, product)
+    residual = move - np.einsum("ni,nij->nj", start, slope[place])
+    variance = np.stack([total(residual[:, j] ** 2) for j in (0, 1)], 1) / np.maximum(count - 3, 1)[:, None]
+    maps[:, good] = _strain(slope[good], spread[good], variance[good])
 
 
 def _strain(slope: Array, spread: Array, variance: Array) -> Array:
-    """exx, eyy, exy, rotation and errors from ∂u_j/∂x_i = slope[i, j], axes (y, x)."""
-    (yy, yx), (xy, xx) = slope  # yx: ∂u_x/∂y
-    e_yy, e_xx = math.sqrt(spread[0, 0] * variance[0]), math.sqrt(spread[1, 1] * variance[1])
-    mixed = 0.5 * math.sqrt(spread[0, 0] * variance[1] + spread[1, 1] * variance[0])
+    """(8, K) exx, eyy, exy, rotation and errors from ∂u_j/∂x_i = slope[:, i, j], axes (y, x)."""
+    yy, yx, xy, xx = slope.reshape(-1, 4).T  # yx: ∂u_x/∂y
+    by_y, by_x = spread[:, 0, 0], spread[:, 1, 1]
+    mixed = 0.5 * np.sqrt(by_y * variance[:, 1] + by_x * variance[:, 0])
     # On screen y points down: a turn that is counter-clockwise to the eye moves +x to −y, so ∂u_y/∂x < 0.
-    rotation = math.degrees(math.atan2(yx - xy, 2 + xx + yy))
-    return np.array([xx, yy, 0.5 * (xy + yx), rotation, e_xx, e_yy, mixed, math.degrees(mixed)])
+    rotation = np.degrees(np.arctan2(yx - xy, 2 + xx + yy))
+    own = np.sqrt(by_x * variance[:, 1]), np.sqrt(by_y * variance[:, 0])
+    return np.array([xx, yy, 0.5 * (xy + yx), rotation, *own, mixed, np.degrees(mixed)])
