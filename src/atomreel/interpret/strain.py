@@ -100,7 +100,7 @@ def _fill(maps: Array, grid: Array, points: Array, ideal: Array, *, radius: floa
     at, place = np.concatenate([*near, []]).astype(int), np.repeat(np.arange(len(grid)), count)
 
     def total(values: Array) -> Array:
-        return np.bincount(place, values, minlength=len(grid))
+        return np.bincount(place, values, minlength=len(grid)).astype(float)
 
     def centred(values: Array) -> Array:
         means = np.stack([total(values[:, k]) for k in (0, 1)], 1) / np.maximum(count, 1)[:, None]
