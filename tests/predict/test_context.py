@@ -7,7 +7,7 @@ import json
 import numpy as np
 from scipy.special import expit
 
-from atomreel.predict.context import WEIGHTS, context_terms, in_context, load_weights
+from atomreel.predict.context import WEIGHTS, context_terms, in_context, load_weights, surrounded
 
 SPACING = 9.0
 
@@ -71,6 +71,27 @@ def test_the_rim_is_told_from_the_vacuum_beside_it() -> None:
     score[[outer, -1]] = 0.3
     now = in_context(at, score, spacing=SPACING)
     assert now[outer] > 0.4 > 0.3 > now[-1]
+
+
+def test_an_atom_of_a_boundary_need_not_repeat() -> None:
+    """A column pushed off its site by a third of a spacing, among its like, keeps its score; one in the vacuum beside does not."""
+    rng = np.random.default_rng(4)
+    columns = crystal(rng)
+    middle, *near = np.argsort(np.hypot(*(columns - 128).T))[:5]
+    side = next(
+        k for k in near[1:] if abs((columns[k] - columns[middle]) @ (columns[near[0]] - columns[middle])) < 30
+    )
+    columns[middle] += 0.21 * (
+        columns[[near[0], side]].sum(0) - 2 * columns[middle]
+    )  # to the middle of a square
+    away = np.array([[128.0, 128 + 75 + 2.3 * SPACING]])
+    at = np.concatenate([columns, away])
+    score = np.full(len(at), 0.96)
+    score[[middle, -1]] = 0.6
+    assert surrounded(at, score, np.array([middle, len(at) - 1]), spacing=SPACING).tolist() == [True, False]
+    now = in_context(at, score, spacing=SPACING)
+    assert now[middle] >= 0.6
+    assert now[-1] < 0.45
 
 
 def test_what_is_settled_stays_and_nothing_is_changed_in_place() -> None:

@@ -32,6 +32,7 @@ OPENS, OPEN = (
     0.04,
     0.10,
 )  # agreement of an image's sure columns, below and above which the lattice says nothing, all
+RING, WITHIN, APART, GAP = 6, 1.5, 0.75, np.deg2rad(160)  # see `surrounded`
 CLIP = (0.005, 0.9975)  # scores are taken to be no nearer to 0 and 1
 
 
@@ -45,9 +46,34 @@ def in_context(position: Array, score: Array, *, spacing: float) -> Array:
         which, terms = context_terms(position, score, now, spacing=spacing)
         if not terms.any():  # no lattice, or nothing undecided
             return score
+        shift = terms @ weights
+        inside = surrounded(position, now, which, spacing=spacing)
+        shift[inside] = np.maximum(shift[inside], 0)
         now = score.copy()
-        now[which] = expit(logit(np.clip(score[which], *CLIP)) + terms @ weights)
+        now[which] = expit(logit(np.clip(score[which], *CLIP)) + shift)
     return now
+
+
+def surrounded(position: Array, now: Array, which: Places, *, spacing: float) -> npt.NDArray[np.bool_]:
+    """(K,) whether likely columns (now > ½) stand on all sides of a candidate and none too near: inside a crystal a place may
+    be one of a boundary or a defect, which need not repeat.
+
+    That is: of those within WITHIN spacings none is within APART, and no two neighbours in angle are more than GAP apart.
+    """
+    likely = np.flatnonzero(now > 0.5)
+    if len(likely) <= RING:
+        return np.zeros(len(which), dtype=np.bool_)
+    distance, index = cKDTree(position[likely]).query(position[which], k=RING + 1)
+    other = likely[index] != which[:, None]
+    near = other & (distance < WITHIN * spacing)
+    away = position[likely[index]] - position[which, None]
+    # those that are not near count as at the greatest angle of those that are
+    angle = np.where(near, np.arctan2(away[..., 0], away[..., 1]), -np.pi)
+    angle = np.sort(np.where(near, angle, angle.max(1, keepdims=True)), axis=1)
+    around = np.concatenate([angle, angle[:, :1] + 2 * np.pi], axis=1)
+    widest = np.where(near.sum(1) > 2, np.diff(around, axis=1).max(1), np.inf)
+    crowded = (other & (distance < APART * spacing)).any(1)
+    return np.asarray((widest < GAP) & ~crowded, dtype=np.bool_)
 
 
 def context_terms(position: Array, score: Array, now: Array, *, spacing: float) -> tuple[Places, Array]:
