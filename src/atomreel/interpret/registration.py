@@ -128,8 +128,8 @@ def _clustering(design: Array, weight: Array, gap: Array, points: Array) -> floa
 
 
 def _solve(design: Array, values: Array, weight: Array) -> Array:
-    root = np.sqrt(weight)
-    return np.asarray(np.linalg.lstsq(design * root[:, None], values * root, rcond=None)[0])
+    weighted = design * weight[:, None]  # few unknowns: their normal equations are small, and cell numbers no trouble
+    return np.asarray(np.linalg.lstsq(design.T @ weighted, weighted.T @ values, rcond=None)[0])
 
 
 def _refit(
