@@ -39,9 +39,12 @@ def repeats(
     if len(likely) <= BEST or not len(which):
         return np.zeros((len(which), 2))
     at, weight = position[likely], score[likely].astype(np.float32)
-    step = spacing / STEPS
-    corner = at.min(0) - (2 * REACH + 1) * spacing
-    raster = _raster((at - corner) / step, weight, margin=round((2 * REACH + 1) * STEPS))
+    step, margin = spacing / STEPS, round((2 * REACH + 1) * STEPS)  # as far as two translations lead
+    ends = np.stack([f(position[np.concatenate([which, likely])], axis=0) for f in (np.min, np.max)])
+    corner = ends[0] - margin * step
+    raster = _raster(
+        (at - corner) / step, weight, shape=np.ceil(np.ptp(ends, axis=0) / step) + 2 * margin + 1
+    )
     tree = cKDTree(at)
     own = np.full(len(position), -1)
     own[likely] = np.arange(len(likely))
@@ -52,22 +55,21 @@ def repeats(
         distance, index = tree.query(position[here], k=many, distance_upper_bound=REACH * spacing)
         near = np.isfinite(distance) & (index != own[here, None])
         index = np.where(near, index, 0)
-        around = ((at[index] - position[here, None]) / step).astype(
-            np.float32
-        )  # from the place, in raster points
+        away = np.where(near[..., None], at[index] - position[here, None], 0)
         w = np.where(near, weight[index], 0).astype(np.float32)
-        parts.append(_agreement(raster, (position[here] - corner) / step, around, w))
+        parts.append(
+            _agreement(raster, (position[here] - corner) / step, (away / step).astype(np.float32), w)
+        )
     return np.concatenate(parts)
 
 
 def _agreement(raster: Float32, place: Array, around: Float32, weight: Float32) -> Array:
     """(K, 2), see `repeats`. place: (K, 2) raster points; around: (K, M, 2) from there to neighbours of `weight` (K, M)."""
-    moved = around[:, :TRIED, None] + around[:, None, :SHIFTED]
-    apart = (moved * moved).sum(3) > (2 * SAME * STEPS) ** 2
-    counted = np.where(apart, weight[:, None, :SHIFTED], 0)
-    y, x = (np.rint(moved[..., k] + place[:, k, None, None]).astype(np.intp) for k in (0, 1))
-    inside = (y >= 0) & (y < raster.shape[0]) & (x >= 0) & (x < raster.shape[1])
-    there = raster.ravel()[np.where(inside, y * raster.shape[1] + x, 0)]
+    y, x = (around[:, :TRIED, None, k] + around[:, None, :SHIFTED, k] for k in (0, 1))
+    counted = np.where(y * y + x * x > (2 * SAME * STEPS) ** 2, weight[:, None, :SHIFTED], 0)
+    y += place[:, 0, None, None].astype(np.float32) + np.float32(0.5)
+    x += place[:, 1, None, None].astype(np.float32) + np.float32(0.5)
+    there = raster.ravel().take(y.astype(np.int32) * raster.shape[1] + x.astype(np.int32))
     agreed = (counted * there).sum(2) / (FEW + counted.sum(2))
     agreed = np.where(weight[:, :TRIED] > 0, agreed, 0)
     return np.stack([_best(agreed * weight[:, :TRIED]), _best(agreed)], 1).astype(float)
@@ -78,15 +80,15 @@ def _best(values: Float32) -> Float32:
     return np.asarray(np.partition(values, -most, axis=1)[:, -most:].sum(1) / BEST)
 
 
-def _raster(at: Array, weight: Float32, *, margin: int) -> Float32:
-    """The greatest weight within SAME spacings, at every raster point of the box of `at` (N, 2) and a margin; its first is 0."""
-    shape = tuple(int(np.ceil(n)) + margin + 1 for n in at.max(0))
+def _raster(at: Array, weight: Float32, *, shape: Array) -> Float32:
+    """The greatest weight within SAME spacings of `at` (N, 2), at every raster point."""
+    rows, cols = (int(n) for n in shape)
     radius = SAME * STEPS
     grid = np.arange(-int(np.ceil(radius)), int(np.ceil(radius)) + 1)
     whole = np.rint(at).astype(np.intp)
     y, x = (whole[:, k, None] + grid for k in (0, 1))
     square = ((y - at[:, :1]) ** 2)[:, :, None] + ((x - at[:, 1:]) ** 2)[:, None, :]
     value = np.where(square <= radius**2, weight[:, None, None], 0).astype(np.float32)
-    flat = np.zeros(shape[0] * shape[1], dtype=np.float32)
-    np.maximum.at(flat, (y[:, :, None] * shape[1] + x[:, None, :]).ravel(), value.ravel())
-    return flat.reshape(shape)
+    flat = np.zeros(rows * cols, dtype=np.float32)
+    np.maximum.at(flat, (y[:, :, None] * cols + x[:, None, :]).ravel(), value.ravel())
+    return flat.reshape(rows, cols)
