@@ -23,7 +23,7 @@ from scipy.special import expit, logit
 from atomreel.core.scope import Scope
 from atomreel.nets.columns import ColumnFinder
 from atomreel.predict.columns import detect
-from atomreel.predict.context import CLIP, WEIGHTS, context_terms, in_context
+from atomreel.predict.context import CLIP, WEIGHTS, context_terms, in_context, read_again
 from atomreel.predict.model import load_model
 from atomreel.predict.survey import TARGET, ZOOM_LIMITS, Survey
 from atomreel.simulate.sample import random_image
@@ -111,9 +111,7 @@ def fitted(found: list[Example]) -> Array:
 
 
 def _read_again(one: Example, weights: Array) -> Example:
-    which, terms = context_terms(one.position, one.score, one.now, spacing=one.spacing)
-    now = one.score.copy()
-    now[which] = expit(logit(np.clip(one.score[which], *CLIP)) + terms @ weights)
+    now = read_again(one.position, one.score, one.now, spacing=one.spacing, weights=weights)
     return replace(one, now=now)
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -31,3 +35,27 @@ def test_a_window_is_the_formula(shape):
         gauss = (1 - skirt) * np.exp(-q / 2)
         assert value[k] == pytest.approx(gauss + skirt * left**3, abs=1e-5)
         assert slope[k] == pytest.approx(gauss + 6 / loops.REACH2 * skirt * left**2, abs=1e-5)
+
+
+@pytest.mark.slow
+def test_kept_machine_code_gives_the_same_bytes_as_new(tmp_path):
+    """A run that was killed goes on with code that its first process made."""
+    code = """
+import hashlib, numpy as np
+from atomreel.interpret.refine import refine_columns
+rng = np.random.default_rng(0)
+at = 9.0 * np.stack(np.mgrid[1:8, 1:8], -1).reshape(-1, 2) + rng.normal(0, 0.3, (49, 2))
+pixel = np.arange(72)
+down, over = (np.exp(-((pixel - c[:, None]) ** 2) / 8) for c in at.T)
+found = refine_columns(rng.poisson(5 + 30 * down.T @ over).astype(np.float32), at)
+print(hashlib.md5(found.table.to_numpy(float).tobytes() + found.model.tobytes()).hexdigest())
+"""
+    env = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    made, kept = (
+        subprocess.run(
+            [sys.executable, "-c", code], env=env, check=True, capture_output=True, text=True
+        ).stdout
+        for _ in range(2)
+    )
+    assert made == kept
+    assert list(tmp_path.rglob("*.nbi"))

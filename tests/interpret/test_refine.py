@@ -272,9 +272,20 @@ def test_refuses_what_it_cannot_use():
         refine_columns(np.zeros((3, 20, 20)), [[5, 5]])
     with pytest.raises(InputError, match="positions"):
         refine_columns(np.zeros((20, 20)), [[np.nan, 5]])
+    with pytest.raises(InputError, match="outside"):
+        refine_columns(np.zeros((20, 20)), [[9.0, -5000.0]])
     empty = refine_columns(np.zeros((20, 20)), np.zeros((0, 2)))
     assert len(empty.table) == 0 and empty.warnings
     single = refine_columns(np.random.default_rng(0).poisson(5.0, (20, 20)), [[9.0, 9.0]])
     assert np.isfinite(single.table.drop(columns="kept").to_numpy()).all()
     flat = refine_columns(np.ones((32, 32)), [[9.0, 9.0], [20.0, 20.0]])
     assert np.isfinite(flat.table[["y", "x"]].to_numpy()).all()
+
+
+@pytest.mark.parametrize(
+    ("size", "width"), [((4, 60), 20.0), ((5, 300), 30.0), ((4, 4), 12.0), ((7, 9), 3.0)]
+)
+def test_images_smaller_than_a_peak(size, width):
+    image = np.random.default_rng(0).poisson(5.0, size)
+    found = refine_columns(image, [[1.0, 1.5], [2.5, size[1] - 2.0]], width=width)
+    assert np.isfinite(found.table[["y", "x"]].to_numpy()).all() and found.model.shape == size

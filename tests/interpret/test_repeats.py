@@ -73,9 +73,17 @@ def test_what_is_scattered_does_not_repeat() -> None:
 
 
 def test_nothing_speaks_for_itself() -> None:
-    """A chain of places that each step into the next would agree with itself for ever; two alone say nothing."""
-    at = np.array([[50.0, 50.0], [50.0, 59.0], [120.0, 40.0], [20.0, 150.0], [160.0, 160.0], [90.0, 180.0]])
-    assert repeats(at, np.full(6, 0.95), spacing=9.0).max() == 0
+    """Of three in a row the middle one's neighbours lead into each other only by way of itself."""
+    at = np.array([[50.0, 41.0], [50.0, 50.0], [50.0, 59.0], [150.0, 20.0], [160.0, 160.0], [90.0, 180.0]])
+    assert repeats(at, np.full(6, 0.95), spacing=9.0)[1].max() == 0
+
+
+def test_a_large_field_is_read_in_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    at = lattice()
+    score = np.random.default_rng(6).uniform(0, 1, len(at))
+    whole = repeats(at, score, spacing=9.0)
+    monkeypatch.setattr("atomreel.interpret.repeats.TILE", 3)
+    assert np.abs(repeats(at, score, spacing=9.0) - whole).mean() < 0.01  # but for the raster's origin
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])

@@ -76,6 +76,9 @@ def test_what_is_not_known_is_not_told(tmp_path: Path, rng: np.random.Generator)
 def test_nothing_that_grows_and_no_lattice(tmp_path: Path, rng: np.random.Generator) -> None:
     still = phases(rng, grow=False)
     assert set(hole_kinetics(plan(), folder(tmp_path, still))) == {"vacancy_share"}
+    still.loc[7, "hole_fraction"] = 6 * SITE  # one misread frame
+    still.loc[still.index != 7, "hole_fraction"] = 0.0
+    assert set(hole_kinetics(plan(), folder(tmp_path, still))) == {"vacancy_share"}
     unfitted = phases(rng).assign(site_fraction=np.nan)
     assert hole_kinetics(plan(), folder(tmp_path, unfitted)) == {}
     some = phases(rng)  # frames without a lattice are left out

@@ -14,6 +14,7 @@ from scipy.spatial import cKDTree
 from atomreel.core.errors import InputError, UnknownNameError
 from atomreel.core.tables import SCHEMAS
 from atomreel.nets.columns import ColumnFinder
+from atomreel.predict import columns
 from atomreel.predict.columns import DECODERS, Survey, detect, find_columns, survey_columns
 from atomreel.predict.model import load_model
 
@@ -172,6 +173,17 @@ def test_the_tile_does_not_matter() -> None:
     assert np.abs(one[["y", "x"]] - two[["y", "x"]]).max(axis=None) < 1e-2
     assert np.abs(one.score - two.score).max() < 1e-3
     assert np.abs(one.domain - two.domain).max() < 1e-2
+
+
+def test_a_large_image_is_fitted_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = scene(5, "honeycomb", spacing=10.0, counts=6, side=300)
+    survey = survey_columns(made.image)
+    whole = find_columns(made.image, survey=survey).table
+    monkeypatch.setattr(columns, "BLOCK", 96)
+    parts = find_columns(made.image, survey=survey).table
+    gap = cKDTree(whole[["y", "x"]]).query(parts[["y", "x"]])[0]
+    assert abs(len(parts) - len(whole)) < 0.01 * len(whole)
+    assert np.median(gap) < 0.2 * whole.y_err.median() and np.quantile(gap, 0.98) < 2 * whole.y_err.median()
 
 
 def test_the_same_image_gives_the_same_table() -> None:

@@ -64,7 +64,7 @@ def make_hats(size: tuple[int, int], *, knots: tuple[int, int], border: int) -> 
 
 
 def _line(length: int, count: int, border: int) -> Line:
-    place = np.clip(np.arange(-border, length + border), 0, length - 1) * (count - 1) / (length - 1)
+    place = np.clip(np.arange(-border, length + border), 0, length - 1) * (count - 1) / max(length - 1, 1)
     first = np.minimum(place.astype(np.intp), max(count - 2, 0))
     return Line(first, (place - first).astype(np.float32), count)
 

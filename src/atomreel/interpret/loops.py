@@ -14,10 +14,13 @@ from typing import Any
 import numba
 import numpy as np
 
+# sums in any order, for speed; nothing that would make results depend on whether the machine code was made or kept
+LOOSE = {"reassoc", "nsz"}
+
 
 def compiled(function: Any) -> Any:
     """Machine code of a function of arrays and numbers; kept beside the source, or made anew where nothing can be kept."""
-    translate = partial(numba.njit, nogil=True, fastmath=True, error_model="numpy")
+    translate = partial(numba.njit, nogil=True, fastmath=LOOSE, error_model="numpy")
     try:
         return translate(cache=True)(function)
     except RuntimeError:  # a folder that cannot be written to

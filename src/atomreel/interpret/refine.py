@@ -106,7 +106,7 @@ def _refined(
     """refine_columns on a checked image with columns."""
     whole, level, scale = _problem(data, start, bright)
     guess = width or guess_width(whole)
-    bin_size = max(1, int((shape.width if shape else guess) / LEAST_WIDTH))
+    bin_size = max(1, min(int((shape.width if shape else guess) / LEAST_WIDTH), min(data.shape) // 4))
     problem = _binned(whole, bin_size)
     held = _binned_shape(shape, bin_size)
     state, view, matrix = _fitted(problem, guess / bin_size, held)
@@ -165,6 +165,11 @@ def _checked(image: npt.ArrayLike, positions: npt.ArrayLike) -> tuple[Floats, Fl
         start = start.reshape(0, 2)
     if start.ndim != 2 or start.shape[1] != 2 or not np.isfinite(start).all():
         raise InputError(f"positions must be finite (N, 2) y, x, got shape {start.shape}")
+    beyond = np.maximum(-start, start - np.array(data.shape)).max(initial=0.0)
+    if beyond > max(data.shape):
+        raise InputError(
+            f"positions must lie in the image of {data.shape} px or near it, got one {beyond:.4g} px outside"
+        )
     return data.astype(np.float32), start
 
 

@@ -128,7 +128,9 @@ def _clustering(design: Array, weight: Array, gap: Array, points: Array) -> floa
 
 
 def _solve(design: Array, values: Array, weight: Array) -> Array:
-    weighted = design * weight[:, None]  # few unknowns: their normal equations are small, and cell numbers no trouble
+    weighted = (
+        design * weight[:, None]
+    )  # few unknowns: their normal equations are small, and cell numbers no trouble
     return np.asarray(np.linalg.lstsq(design.T @ weighted, weighted.T @ values, rcond=None)[0])
 
 

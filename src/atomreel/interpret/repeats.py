@@ -7,6 +7,8 @@ lattice, and only what is near counts: grains, strain and drift do not disturb i
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
@@ -21,7 +23,7 @@ BEST = 4  # translations that count: those which agree best; the unit cell has n
 SAME = 0.2  # spacings: nearer than this it is the same place
 FEW = 0.5  # columns: sum of scores by which agreement among few is shrunk towards none
 STEPS = 8  # raster points in a spacing
-CHUNK = 4096  # places at a time: bounds the memory
+CHUNK, TILE = 4096, 100  # places at a time, in a tile of so many spacings: bounds the memory
 
 
 def repeats(
@@ -39,28 +41,37 @@ def repeats(
     if len(likely) <= BEST or not len(which):
         return np.zeros((len(which), 2))
     at, weight = position[likely], score[likely].astype(np.float32)
-    step, margin = spacing / STEPS, round((2 * REACH + 1) * STEPS)  # as far as two translations lead
-    ends = np.stack([f(position[np.concatenate([which, likely])], axis=0) for f in (np.min, np.max)])
-    corner = ends[0] - margin * step
-    raster = _raster(
-        (at - corner) / step, weight, shape=np.ceil(np.ptp(ends, axis=0) / step) + 2 * margin + 1
-    )
-    tree = cKDTree(at)
+    tree, step = cKDTree(at), spacing / STEPS
+    margin = (2 * REACH + 1) * spacing  # as far as two translations lead
     own = np.full(len(position), -1)
     own[likely] = np.arange(len(likely))
     many = min(max(TRIED, SHIFTED) + 1, len(likely))
-    parts = []
-    for first in range(0, len(which), CHUNK):
-        here = which[first : first + CHUNK]
-        distance, index = tree.query(position[here], k=many, distance_upper_bound=REACH * spacing)
-        near = np.isfinite(distance) & (index != own[here, None])
-        index = np.where(near, index, 0)
-        away = np.where(near[..., None], at[index] - position[here, None], 0)
-        w = np.where(near, weight[index], 0).astype(np.float32)
-        parts.append(
-            _agreement(raster, (position[here] - corner) / step, (away / step).astype(np.float32), w)
+    out = np.empty((len(which), 2))
+    for here in _pieces(position[which], spacing):
+        place = position[which[here]]
+        ends = place.min(0) - margin, place.max(0) + margin
+        inside = ((at >= ends[0]) & (at <= ends[1])).all(1)
+        corner = ends[0] - step
+        raster = _raster(
+            (at[inside] - corner) / step, weight[inside], shape=np.ceil((ends[1] - corner) / step) + 2 * STEPS
         )
-    return np.concatenate(parts)
+        distance, index = tree.query(place, k=many, distance_upper_bound=REACH * spacing)
+        near = np.isfinite(distance) & (index != own[which[here], None])
+        index = np.where(near, index, 0)
+        away = np.where(near[..., None], at[index] - place[:, None], 0)
+        w = np.where(near, weight[index], 0).astype(np.float32)
+        out[here] = _agreement(raster, (place - corner) / step, (away / step).astype(np.float32), w)
+    return out
+
+
+def _pieces(place: Array, spacing: float) -> Iterator[npt.NDArray[np.intp]]:
+    """Places in tiles of the field, CHUNK at most at a time."""
+    tile = np.floor((place - place.min(0)) / (TILE * spacing)).astype(np.int64)
+    key = tile[:, 0] * (int(tile[:, 1].max()) + 1) + tile[:, 1]
+    order = np.argsort(key, kind="stable")
+    for some in np.split(order, np.flatnonzero(np.diff(key[order])) + 1):
+        for first in range(0, len(some), CHUNK):
+            yield some[first : first + CHUNK]
 
 
 def _agreement(raster: Float32, place: Array, around: Float32, weight: Float32) -> Array:

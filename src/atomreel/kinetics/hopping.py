@@ -67,6 +67,8 @@ def fit_hops(
     if not len(dt) or (dt <= 0).any():
         raise InputError("hops need a track of two points at least, at times that increase")
     watched = table["watched"].to_numpy(float)[:-1][within] if "watched" in table else np.ones(len(dt))
+    if not (watched * dt).sum() > 0:
+        raise InputError("hops need a site of which some neighbour is watched")
     unit, area = ("1/s", "s") if times is not None else ("1/frame", "frame")
     square = (move**2).sum(1)
     hop = hop * float(np.mean(pixel or 1.0))

@@ -6,6 +6,7 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +134,10 @@ def identify(path: Path, recipe: Recipe) -> dict[str, Any]:
         beside[section] = material if material is not None and Path(material).is_file() else None
     return {
         "input": sha256(path),
-        "recipe": recipe.to_dict(),
+        "recipe": {
+            **recipe.to_dict(),
+            "compute": {"backend": recipe.compute.backend},
+        },  # not how many share the work
         "versions": versions(),
         "models": models,
         "backend": identify_backend(recipe.compute.backend),
@@ -150,12 +154,14 @@ def _all_chunks(plan: Plan, folder: RunFolder, path: Path) -> int:
         frame_workers(path, plan.recipe, frames=min(left, frames)) as analyse,
         progress("frames", frames) as done,
     ):
+        indices = [range(n * size, min(frames, (n + 1) * size)) for n in range(chunks)]
+        missing = [n for n in range(chunks) if not folder.chunk(n).is_dir()]
+        coming = analyse(plan, chain.from_iterable(indices[n] for n in missing))
         for number in range(chunks):
-            indices = range(number * size, min(frames, (number + 1) * size))
-            if not folder.chunk(number).is_dir():
+            if number in missing:
                 before = read_group(folder, number - 1, "drift") if number else {}
-                write_chunk(folder, number, _chunk(plan, analyse(plan, indices), before))
-            done(len(indices))
+                write_chunk(folder, number, _chunk(plan, islice(coming, len(indices[number])), before))
+            done(len(indices[number]))
     return chunks
 
 

@@ -40,11 +40,11 @@ def hole_kinetics(plan: Plan, folder: RunFolder) -> dict[str, Estimate]:
         return {}
     vacancies = phases.vacancy_fraction[phases.vacancy_fraction.notna()]
     rates = {"vacancy_share": series_mean(vacancies)}
-    if not np.ptp(counted.dropna()) > LEAST_SITES * unit:
-        return rates
     known = plan.movie.times is not None
     clock = np.arange(len(phases), dtype=float) if plan.movie.times is None else plan.movie.times
     error = np.maximum(phases.hole_fraction_err, SURE_OF * unit)
+    if not np.ptp(counted[~find_strays(clock, counted, error, unit_area=unit)].dropna()) > LEAST_SITES * unit:
+        return rates
     lasting = persistence(rates["vacancy_share"], len(vacancies), float(np.median(np.diff(clock))))
     fit = fit_holes(clock, counted, error, unit=unit, error_time=lasting, time_unit="s" if known else "frame")
     start = float(clock[0])

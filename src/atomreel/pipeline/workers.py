@@ -85,32 +85,39 @@ def _there(pool: Any, plan: Plan, asked: tuple[Iterable[int], int]) -> Iterator[
     def taken() -> Analysed:
         i, future = waiting.popleft()
         data, mended = plan.columns.source.clean(i)
-        try:
-            return Analysed(i, data, mended, future.result())
-        except BrokenExecutor as error:
-            raise RunError(
-                f"a process that analysed frames ended at frame {i}, perhaps for want of memory. Finished frames are kept: "
-                "the same command goes on from there; --set compute.workers=1 needs least memory"
-            ) from error
+        return Analysed(i, data, mended, future.result())
 
-    for i in numbers:
-        waiting.append((i, pool.submit(_analyse, i)))
-        if len(waiting) >= ahead:
+    try:
+        for i in numbers:
+            waiting.append((i, pool.submit(_analyse, i)))
+            if len(waiting) >= ahead:
+                yield taken()
+        while waiting:
             yield taken()
-    while waiting:
-        yield taken()
+    except BrokenExecutor as error:
+        raise RunError(
+            "a process that analysed frames ended by itself, perhaps for want of memory. Finished frames are kept: the same command goes "
+            "on from there; --set compute.workers=1 needs least memory"
+        ) from error
 
 
-_plan: Plan | None = None  # of the one movie that this process was started for
+_plan: Plan | Exception | None = (
+    None  # of the one movie that this process was started for, or why there is none
+)
 
 
 def _start(path: Path, recipe: Recipe) -> None:
     global _plan
     warnings.simplefilter("ignore", AtomreelWarning)  # the run itself says it
-    _plan = plan_run(open_source(path, recipe.input), recipe)
+    try:
+        _plan = plan_run(open_source(path, recipe.input), recipe)
+    except Exception as error:  # told with the first frame: an error here would only break the pool
+        _plan = error
 
 
 def _analyse(i: int) -> FrameResult:
+    if isinstance(_plan, Exception):
+        raise _plan
     assert _plan is not None
     result = analyse_frame(_plan, i, _plan.columns.source.clean(i)[0])
     return result if i == _plan.preview[0] else replace(result, residual=None)

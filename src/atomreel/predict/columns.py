@@ -227,7 +227,8 @@ def _refine(
             if not own.any():
                 continue
             done = refine_columns(piece, part[["y", "x"]].to_numpy() - (top, left), bright=survey.bright)
-            fitted = _merged(part, done, survey.zoom)
+            here = part.assign(y=part.y - top, x=part.x - left)
+            fitted = _merged(here, done, survey.zoom)
             parts.append(fitted.assign(y=fitted.y + top, x=fitted.x + left)[own.to_numpy()])
             notes += done.warnings
     return pd.concat(parts, ignore_index=True), None, {}, tuple(notes)

@@ -43,15 +43,22 @@ def in_context(position: Array, score: Array, *, spacing: float) -> Array:
     """
     weights, now = load_weights(), score
     for _ in range(TURNS):
-        which, terms = context_terms(position, score, now, spacing=spacing)
-        if not terms.any():  # no lattice, or nothing undecided
-            return score
-        shift = terms @ weights
-        inside = surrounded(position, now, which, spacing=spacing)
-        shift[inside] = np.maximum(shift[inside], 0)
-        now = score.copy()
-        now[which] = expit(logit(np.clip(score[which], *CLIP)) + shift)
+        now = read_again(position, score, now, spacing=spacing, weights=weights)
     return now
+
+
+def read_again(position: Array, score: Array, now: Array, *, spacing: float, weights: Array) -> Array:
+    """One turn: the scores (N,) by what candidates say of each other with their scores `now`."""
+    which, terms = context_terms(position, score, now, spacing=spacing)
+    if not terms.any():  # no lattice, or nothing undecided
+        return score
+    shift = terms @ weights
+    inside = surrounded(position, now, which, spacing=spacing)
+    shift[inside] = np.maximum(shift[inside], 0)
+    told = expit(logit(np.clip(score[which], *CLIP)) + shift)
+    out = score.copy()
+    out[which] = np.where(inside, np.maximum(told, score[which]), told)
+    return out
 
 
 def surrounded(position: Array, now: Array, which: Places, *, spacing: float) -> npt.NDArray[np.bool_]:

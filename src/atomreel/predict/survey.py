@@ -47,6 +47,7 @@ TWICE, ROOT_3, SAME = (
     (0.0, 0.05),
 )  # log ratios of spacings, how far from them counts
 WAVES = np.sqrt(2 / 3)  # skewness of three waves that cross
+SKEW_ERROR, TILES = 0.25, 4  # error at which skewness counts half; tiles along a side that it is read off
 LEAST_NEAR = 0.05  # nearness to √3 or 1 below which skewness is not looked at
 DOT, CROWD = 0.09, 0.6  # spacings: blurs between which dots are looked at
 NEAR = 1.25  # a spacing within this factor is the same
@@ -208,19 +209,20 @@ def _wider(best: Sequence[Reading | None], frames: Sequence[Frame]) -> tuple[flo
     )
     if max(root, same) < LEAST_NEAR:
         return way * twice, 0.0, 0.0
-    wide = max(bright.spacing, dark.spacing)
-    skew = float(np.clip(np.median([skewness(_central(f), wide) for f in frames]), -2, 2))
+    found = np.array([skewness(_central(f), max(bright.spacing, dark.spacing)) for f in frames])
+    skew, error = float(np.clip(np.median(found[:, 0]), -2, 2)), float(np.median(found[:, 1]))
+    trust = 1 / (1 + (error / SKEW_ERROR) ** 2)
     beyond = float(np.sign(skew)) * max(abs(skew) - WAVES, 0.0)
-    return way * twice, root * (skew - way * WAVES), same * beyond
+    return way * twice, trust * root * (skew - way * WAVES), trust * same * beyond
 
 
-def skewness(frame: FloatArray, spacing: float) -> float:
-    """Skewness of the pixels of a frame (Y, X) at the scale of dots `spacing` px apart, without that of noise.
+def skewness(frame: FloatArray, spacing: float) -> tuple[float, float]:
+    """Skewness of the pixels of a frame (Y, X) at the scale of dots `spacing` px apart, without that of noise; and its error.
 
     Bright columns are sharper than the ground between them and skew it upwards, dark ones downwards. Three waves that cross in
     a close-packed layer of dots have √(2/3) by themselves: columns there have more, the holes of a honeycomb less, for the second
-    harmonic of a honeycomb has the other sign. Moments are means of products of images made of pixels of their own, so that noise,
-    whatever it depends on, has no part in them.
+    harmonic of a honeycomb has the other sign. Moments are means of products of images made of pixels of their own, so that noise which
+    is independent from pixel to pixel, whatever else it depends on, has no part in them. The error is a jackknife over TILES² tiles.
     """
     y, x = np.indices(frame.shape)
     parts = []
@@ -233,8 +235,21 @@ def skewness(frame: FloatArray, spacing: float) -> float:
         )
         parts.append(fine - coarse)
     a, b, c = (part - part.mean() for part in parts)
-    power = float((a * b + b * c + c * a).mean()) / 3
-    return float((a * b * c).mean()) / power**1.5 if power > 0 else 0.0
+    sums = np.array([_by_tiles((a * b + b * c + c * a) / 3), _by_tiles(a * b * c)])
+    power, third = sums.mean(1)
+    if not power > 0:
+        return 0.0, np.inf
+    count = sums.shape[1]
+    less = (sums.sum(1, keepdims=True) - sums) / (count - 1)  # without each tile
+    each = less[1] / np.maximum(less[0], 1e-3 * power) ** 1.5
+    return float(third / power**1.5), float(np.sqrt((count - 1) * each.var()))
+
+
+def _by_tiles(image: FloatArray) -> FloatArray:
+    """(TILES²,) means of the tiles of an image."""
+    return np.array(
+        [part.mean() for rows in np.array_split(image, TILES) for part in np.array_split(rows, TILES, axis=1)]
+    )
 
 
 def noise_rise(frame: FloatArray) -> float:
