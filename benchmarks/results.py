@@ -173,6 +173,14 @@ def columns() -> Iterator[str]:
         figure = "below in " + ", ".join(below) if below else "all"
         yield row("columns: F1 in every family", "≥ best peer", figure, not below)
     yield row("columns: error / bound", "≤ 0.74", f"{o['err_over_bound']:.3f}", o["err_over_bound"] <= 0.74)
+    for key, (low, high) in (("within_1sigma", (0.63, 0.73)), ("within_2sigma", (0.93, 0.97))):
+        off = {
+            name: ours["family"][name][key] for name in names if not low <= ours["family"][name][key] <= high
+        }
+        said = ", ".join(f"{name} {value:.3f}" for name, value in off.items())
+        what = f"columns: errors {key.replace('_', ' ')}"
+        yield row(what, f"{low}–{high}", f"{o[key]:.3f}", low <= o[key] <= high)
+        yield row(f"{what}, every family", f"{low}–{high}", f"all but {said}" if off else "all", not off)
     yield "\nF1 per family (peers: best threshold for every single image):\n"
     yield "| family | atomreel | " + " | ".join(peers) + " |"
     yield "|" + "---|" * (2 + len(peers))
