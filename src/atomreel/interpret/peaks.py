@@ -1,4 +1,4 @@
-"""Column images: one learned peak shape per image, evaluated in windows, and the sparse normal equations.
+"""Column images: one learned peak shape per image, drawn and summed in windows around the columns.
 
 Everything here is plain arrays in padded image coordinates: images carry a border of `Shape.radius`
 pixels whose weight is zero, so a column at the border needs no special case.
