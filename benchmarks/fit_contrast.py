@@ -1,4 +1,4 @@
-"""The weights of the evidence for bright columns: python benchmarks/fit_contrast.py [IMAGES] (420).
+"""The weights of the evidence for bright columns: python benchmarks/fit_contrast.py [IMAGES] (480).
 
 Simulates images of any material in STEM, HRTEM and STM, every sixth of gold particles in HRTEM known atom by atom, takes
 what `predict.survey.evidence` says of each, and fits a logistic regression to the true contrast. Prints the weights (they stand in predict/survey.py as EVIDENCE) and how often
@@ -30,7 +30,7 @@ def main() -> None:
     net, card = load_model("columns")
     network = choose_backend(cast(ColumnFinder, net).columns).network
     rows, truth, kinds = [], [], []
-    for number in range(int(sys.argv[1]) if len(sys.argv) > 1 else 420):
+    for number in range(int(sys.argv[1]) if len(sys.argv) > 1 else 480):
         rng = np.random.default_rng([31337, number])
         spacing = float(np.exp(rng.uniform(*np.log((5, 24)))))
         gold = number % 6 == 5
@@ -50,7 +50,11 @@ def main() -> None:
     fit = LogisticRegression(C=3, fit_intercept=False).fit(told, bright)
     shares = {
         name: {str(k): round(float(right[kind == k].mean()), 3) for k in np.unique(kind)}
-        for name, weights in (("right", np.array(EVIDENCE)), ("right_refitted", fit.coef_[0]))
+        for name, weights in (
+            ("right", np.array(EVIDENCE)),
+            ("right_without_spacings_and_skewness", np.array([*EVIDENCE[:4], 0, 0, 0])),
+            ("right_refitted", fit.coef_[0]),
+        )
         for right in [(told @ weights > 0) == bright]
     }
     result = {

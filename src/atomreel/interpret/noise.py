@@ -173,6 +173,7 @@ def correlation_factors(
     def spectrum(image: Floats) -> Floats:
         half = fft.rfft2(image[cut].astype(np.float32))
         power = half.real**2 + half.imag**2
+        # the mirror image is also turned over along y, which matters within `width` of that edge alone
         smooth: Floats = ndimage.gaussian_filter(power, width, mode=("wrap", "reflect"))
         return smooth
 

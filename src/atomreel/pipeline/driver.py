@@ -6,7 +6,7 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -149,14 +149,14 @@ def _all_chunks(plan: Plan, folder: RunFolder, path: Path) -> int:
     """Every chunk that is not there yet, in order. Returns their number."""
     size, frames = plan.recipe.run.chunk, len(plan.movie)
     chunks = -(-frames // size)
-    left = sum(not folder.chunk(number).is_dir() for number in range(chunks)) * size
+    indices = [range(n * size, min(frames, (n + 1) * size)) for n in range(chunks)]
+    missing = {n for n in range(chunks) if not folder.chunk(n).is_dir()}
+    left = [i for n in sorted(missing) for i in indices[n]]
     with (
-        frame_workers(path, plan.recipe, frames=min(left, frames)) as analyse,
+        frame_workers(path, plan.recipe, frames=len(left)) as analyse,
         progress("frames", frames) as done,
     ):
-        indices = [range(n * size, min(frames, (n + 1) * size)) for n in range(chunks)]
-        missing = [n for n in range(chunks) if not folder.chunk(n).is_dir()]
-        coming = analyse(plan, chain.from_iterable(indices[n] for n in missing))
+        coming = analyse(plan, left)
         for number in range(chunks):
             if number in missing:
                 before = read_group(folder, number - 1, "drift") if number else {}
