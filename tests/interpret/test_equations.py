@@ -40,6 +40,7 @@ def looked_at(rng):
     state = replace(
         state,
         heights=rng.uniform(0.5, 1.5, 42),
+        guess=None,
         knots=rng.uniform(0, 0.3, len(state.knots)),
         positions=points + rng.normal(0, 0.2, points.shape),
     )

@@ -85,7 +85,7 @@ def test_shape_does_not_overshoot_where_columns_overlap(rng, guess):
     noise, weight = first_noise(given, guess)
     state = start_state(given, round_shape(guess), noise)
     view = look(given, state, weight=weight)
-    state, _ = advance(given, state, view, matrix=equations(given, state, view), free_positions=False)
+    state, _ = advance(given, state, view, matrix=equations(given, state, view))
     view = look(given, state, weight=weight, learn_shape=True)
     matrix = equations(given, state, view)
 
@@ -97,8 +97,8 @@ def test_shape_does_not_overshoot_where_columns_overlap(rng, guess):
 
 
 def settled(given, shape):
-    state, view, pairs = start_from(given, shape)
-    return settle(given, state, view, pairs=pairs)
+    state, moved, view = start_from(given, shape)
+    return settle(given, state, moved, view=view)
 
 
 def test_settled_fit_ends_where_the_gradient_is_zero(rng):

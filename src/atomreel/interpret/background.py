@@ -203,32 +203,36 @@ def _cross(weight, given, out):
     (corner, offset), (value, slope), (yy, xx, yx, _) = window
     n = value.shape[1]
     half = n // 2
-    down = np.empty(
-        (out.shape[2], 3, n), np.float32
-    )  # sums down the columns of pixels: of g, of the slope, of y·slope
+    # sums down the columns of pixels, of g, of the slope and of y·slope; and what each pixel of a line has of every knot
+    down = np.empty((out.shape[2], 3, n), np.float32)
+    hat, ramp = np.empty((out.shape[3], n), np.float32), np.empty(n, np.float32)
     for c in range(len(corner)):
         y0, x0 = corner[c, 0], corner[c, 1]
-        down[:] = np.float32(0)
+        down[:], hat[:] = np.float32(0), np.float32(0)
         for j in range(n):
-            dy = offset[c, 0] + np.float32(j - half)
-            line = weight[y0 + j, x0 : x0 + n]
-            for step in range(2):
-                share = y_share[y0 + j] if step else 1 - y_share[y0 + j]
-                by_value, by_slope, by_y = down[y_first[y0 + j] - y_first[y0] + step]
-                for k in range(n):
-                    one = share * line[k]
-                    by_value[k] += one * value[c, j, k]
-                    by_slope[k] += one * slope[c, j, k]
-                    by_y[k] += one * slope[c, j, k] * dy
-        for q in range(out.shape[2]):
+            dy, share = offset[c, 0] + np.float32(j - half), y_share[y0 + j]
+            line, low = weight[y0 + j, x0 : x0 + n], y_first[y0 + j] - y_first[y0]
+            first, second = down[low], down[low + 1]
             for k in range(n):
-                m, t = x_first[x0 + k] - x_first[x0], x_share[x0 + k]
-                along_y, along_x = down[q, 2, k], down[q, 1, k] * (offset[c, 1] + np.float32(k - half))
-                first = down[q, 0, k] * factor[c, 0]
-                second = (yy * along_y + yx * along_x) * factor[c, 1]
-                third = (yx * along_y + xx * along_x) * factor[c, 2]
-                for step in range(2):
-                    share = t if step else 1 - t
-                    out[c, 0, q, m + step] += share * first
-                    out[c, 1, q, m + step] += share * second
-                    out[c, 2, q, m + step] += share * third
+                by_value, by_slope = line[k] * value[c, j, k], line[k] * slope[c, j, k]
+                by_y = by_slope * dy
+                first[0, k] += by_value - share * by_value
+                first[1, k] += by_slope - share * by_slope
+                first[2, k] += by_y - share * by_y
+                second[0, k] += share * by_value
+                second[1, k] += share * by_slope
+                second[2, k] += share * by_y
+        for k in range(n):
+            m = x_first[x0 + k] - x_first[x0]
+            hat[m, k], hat[m + 1, k] = 1 - x_share[x0 + k], x_share[x0 + k]
+            ramp[k] = offset[c, 1] + np.float32(k - half)
+        for q in range(out.shape[2]):
+            for m in range(out.shape[3]):
+                whole, along_y, along_x = np.float32(0), np.float32(0), np.float32(0)
+                for k in range(n):
+                    whole += hat[m, k] * down[q, 0, k]
+                    along_y += hat[m, k] * down[q, 2, k]
+                    along_x += hat[m, k] * down[q, 1, k] * ramp[k]
+                out[c, 0, q, m] = whole * factor[c, 0]
+                out[c, 1, q, m] = (yy * along_y + yx * along_x) * factor[c, 1]
+                out[c, 2, q, m] = (yx * along_y + xx * along_x) * factor[c, 2]

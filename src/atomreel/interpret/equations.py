@@ -53,6 +53,7 @@ class State:
     shape: Shape
     noise: Noise
     striped: bool = False  # each line has an offset of its own, profiled out of every look
+    guess: npt.NDArray[np.float64] | None = None  # (N,) heights for the slopes while there are none yet
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,7 @@ class Equations:
 
 
 def start_state(problem: Problem, shape: Shape, noise: Noise) -> State:
+    """Columns where they start, without height on no background; their slopes are those of typical ones."""
     n = len(problem.start)
     return State(
         problem.start,
@@ -100,6 +102,7 @@ def start_state(problem: Problem, shape: Shape, noise: Noise) -> State:
         np.zeros(int(np.prod(problem.knots))),
         shape,
         noise,
+        guess=np.full(n, problem.tall),
     )
 
 
@@ -132,17 +135,13 @@ def look(
     *,
     weight: Floats | None = None,
     learn_shape: bool = False,
-    before: View | None = None,
 ) -> View:
-    """Model, residual and gradient at `state`. weight: (Y, X) or padded, else from the noise of the model.
-
-    before: a view of a state with the same positions and shape, whose windows serve again.
-    """
+    """Model, residual and gradient at `state`. weight: (Y, X) or padded, else from the noise of the model."""
     size = problem.data.shape
-    w = before.windows if before else peaks.windows(state.positions, state.shape, size=size)
+    w = peaks.windows(state.positions, state.shape, size=size)
     r = w.radius
     padded = (size[0] + 2 * r, size[1] + 2 * r)
-    hats = before.hats if before else background.make_hats(size, knots=problem.knots, border=r)
+    hats = background.make_hats(size, knots=problem.knots, border=r)
     model = draw(state, w, hats, padded=padded)
     residual = problem.padded(r)[0] - model
     slopes = np.zeros((0, *padded), np.float32)
@@ -176,18 +175,15 @@ def _right(problem: Problem, state: State, view: View) -> npt.NDArray[np.float64
     weighted = view.weight * view.residual
     w, slopes = view.windows, view.slopes
     gradient = peaks.project(weighted, w) * by_height(state)
-    gradient -= _prior(problem) * _away(problem, state)
+    gradient -= prior(problem) * _away(problem, state)
     by_shape = (slopes.reshape(len(slopes), weighted.size) @ weighted.ravel()).astype(float)
     return np.concatenate([gradient.ravel(), view.hats.collect(weighted), by_shape])
 
 
-def equations(problem: Problem, state: State, view: View, *, pairs: Overlap | None = None) -> Equations:
-    """The normal equations at a view of `state`. pairs: an overlap of the same positions, whose pairs serve again."""
+def equations(problem: Problem, state: State, view: View) -> Equations:
+    """The normal equations at a view of `state`."""
     w, hats, weight, factor = view.windows, view.hats, view.weight, by_height(state)
-    if pairs is None:
-        overlap = _overlap(problem, state, view)
-    else:
-        overlap = reweighted(pairs, *peaks.own_sums(weight, w))
+    overlap = _overlap(problem, state, view)
     s, n, k = len(view.slopes), 3 * len(factor), len(state.knots)
     weighted = weight * view.slopes
     own, blocks = at_heights(problem, overlap, factor)
@@ -212,7 +208,7 @@ def at_heights(
     """(N, 3, 3) and (P, 3, 3) products of columns whose heights give `factor`, the former with the prior."""
     i, j = overlap.pairs.T
     own = overlap.own * factor[:, :, None] * factor[:, None, :]
-    own[:, range(3), range(3)] += _prior(problem)
+    own[:, range(3), range(3)] += prior(problem)
     return own, overlap.blocks * factor[i, :, None] * factor[j, None, :]
 
 
@@ -242,18 +238,18 @@ def renewed(
 
 
 def at_weights(view: View, overlap: Overlap) -> Overlap:
-    """The overlap for the weights of a view, known of nearly the same places for other weights."""
+    """The overlap for the weights of a view, known of nearly the same places for other weights: what two share goes with what
+    each has of its own."""
+    i, j = overlap.pairs.T
     value = peaks.own_sums(view.weight, view.windows)[0][:, 0, 0]
     ratio = value / np.maximum(overlap.own[:, 0, 0], 1e-30)
-    own = overlap.own * ratio[:, None, None]
-    return reweighted(overlap, own, overlap.flat * ratio[:, None])
-
-
-def reweighted(overlap: Overlap, own: npt.NDArray[np.float64], flat: npt.NDArray[np.float64]) -> Overlap:
-    """With these products of peaks with themselves; what two share goes with what each has of its own."""
-    i, j = overlap.pairs.T
-    ratio = np.sqrt(own[:, 0, 0] / np.maximum(overlap.own[:, 0, 0], 1e-30))
-    return Overlap(own, flat, overlap.pairs, overlap.blocks * (ratio[i] * ratio[j])[:, None, None])
+    shared = np.sqrt(ratio[i] * ratio[j])
+    return Overlap(
+        overlap.own * ratio[:, None, None],
+        overlap.flat * ratio[:, None],
+        overlap.pairs,
+        overlap.blocks * shared[:, None, None],
+    )
 
 
 def _overlap(problem: Problem, state: State, view: View) -> Overlap:
@@ -271,10 +267,11 @@ def unpadded(image: Floats, radius: int) -> Floats:
 
 def by_height(state: State) -> npt.NDArray[np.float64]:
     """(N, 3) what multiplies the basis to give the slopes of the model by height, y, x."""
-    return np.stack([np.ones_like(state.heights), state.heights, state.heights], axis=1)
+    heights = state.heights if state.guess is None else state.guess
+    return np.stack([np.ones_like(heights), heights, heights], axis=1)
 
 
-def _prior(problem: Problem) -> Floats:
+def prior(problem: Problem) -> Floats:
     """(N, 3) information of height, y, x: the start is worth a measurement of σ = PRIOR nearest-neighbour distances, the median
     height one of σ = 3 typical heights.
 

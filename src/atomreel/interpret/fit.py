@@ -10,13 +10,13 @@ import numpy.typing as npt
 from atomreel.interpret import background, normal, peaks
 from atomreel.interpret.equations import (
     Equations,
-    Overlap,
     Problem,
     State,
     View,
     at_weights,
     equations,
     look,
+    prior,
     renewed,
     start_state,
     unpadded,
@@ -28,13 +28,15 @@ from atomreel.interpret.peaks import Floats, Shape
 DAMPING = (1e-3, 0.01, 0.1, 1.0)  # of the shape, tried in turn while a step makes the fit worse
 WORSE = 1.05  # times the weighted squares: the shape overshot, which is more than a wiggle on the way
 KNOT_STEP = 3.0  # background knots, in nearest-neighbour distances
+LEAST_HEIGHT = 0.2  # times the height before: the least by which a move is told from height times move
 STEP_LIMIT = 0.12  # of the nearest-neighbour distance, per iteration
 MOVE_LIMIT = 0.55  # of the nearest-neighbour distance, from the start
 PART_COLUMNS = 250
 LEARNING_ROUNDS = 6
 LEARNED = 0.1  # of χ² per column: a round that gains less is the last
-SETTLED = 0.1  # of a column's standard deviation: a step shorter than this is the last
-SETTLING = 6  # steps at most
+SETTLED = 0.1  # of a column's standard deviation: nearer to the end than this is there
+SLOWEST = 0.95  # share of a step that the next may be expected to have
+SETTLING = 12  # steps at most
 FAR = 0.5  # standard deviations: a step longer than this calls for new equations
 MEDIAN_CHI2 = 0.4549  # of one degree of freedom
 
@@ -45,7 +47,6 @@ def advance(
     view: View,
     *,
     matrix: Equations,
-    free_positions: bool = True,
     tolerance: float = 0.03,
     damping: float = DAMPING[0],
 ) -> tuple[State, float]:
@@ -63,17 +64,32 @@ def advance(
     heights = state.heights + column[:, 0]
     typical = float(np.median(heights[heights > 0])) if (heights > 0).any() else 1e-6
     heights = np.maximum(heights, 1e-3 * typical)
-    move = _limited(column[:, 1:], STEP_LIMIT * problem.near) if free_positions else 0 * column[:, 1:]
+    share, information = _at_height(problem, matrix, heights)
+    move = _limited(column[:, 1:] * share, STEP_LIMIT * problem.near)
     away = _limited(state.positions + move - problem.start, MOVE_LIMIT * problem.near)
     new = state.shape
     if len(shape):
         new = new.moved(shape, limits=(max(0.5, 0.05 * problem.spacing), 0.55 * problem.spacing))
-    information = matrix.normal.own[:, (1, 2), (1, 2)]
     size = np.sqrt((move**2 * information).max(1))
     moved = replace(
-        state, positions=problem.start + away, heights=heights, knots=state.knots + knots, shape=new
+        state,
+        positions=problem.start + away,
+        heights=heights,
+        knots=state.knots + knots,
+        shape=new,
+        guess=None,
     )
     return moved, float(np.quantile(size, 0.9))
+
+
+def _at_height(problem: Problem, matrix: Equations, heights: Floats) -> tuple[Floats, Floats]:
+    """(N, 2) what makes a column's step that of its new height, and the information of its position then: the image is linear
+    in height times move, not in the move."""
+    known, start = matrix.normal.own[:, (1, 2), (1, 2)], prior(problem)[:, 1:]
+    before = matrix.factor[:, 1]
+    ratio = (np.maximum(heights, LEAST_HEIGHT * before) / before)[:, None]
+    now = (known - start) * ratio**2 + start
+    return ratio * known / now, now
 
 
 def learn(
@@ -137,70 +153,71 @@ def is_striped(view: View) -> bool:
     return excess[0] > 4 * max(excess[1], MEDIAN_CHI2)
 
 
-def learn_all(problem: Problem, width: float) -> State:
-    """Fit everything, the shape too. width: first guess of σ [px]. The first rounds' weights are the blurred image's."""
+def learn_all(problem: Problem, width: float) -> tuple[State, float]:
+    """Fit everything, the shape too, and how far columns moved last. width: first guess of σ [px].
+
+    The first rounds' weights are the blurred image's.
+    """
     noise, weight = first_noise(problem, width)
     state = start_state(problem, peaks.round_shape(width), noise)
     view = look(problem, state, weight=weight)
-    state, _ = advance(problem, state, view, matrix=equations(problem, state, view), free_positions=False)
+    state, _ = advance(problem, state, view, matrix=equations(problem, state, view))
     view = look(problem, state, weight=weight, learn_shape=True)
-    damping, step = 1, 0.0
+    damping, step = 0, 0.0
     for number in range(1, LEARNING_ROUNDS + 1):
-        if number in (2, 4):
+        if number == 2:
             state = replace(state, noise=measure_noise(problem, state, view))
-        if number == 3:
-            state = replace(state, striped=is_striped(view))
-        if number > 2:
+            view = weighed(problem, state, view)
+        elif number == 3 and is_striped(view):
+            state = replace(state, striped=True)
             view = weighed(problem, state, view)
         before, misfit = state.shape, _misfit(view)
         matrix = equations(problem, state, view)
-        state, view, _ = learn(problem, state, view, matrix=matrix, damping=damping)
+        state, view, moved = learn(problem, state, view, matrix=matrix, damping=damping)
         turn = (state.shape.skirt - before.skirt) * step < 0
         step = state.shape.skirt - before.skirt
         damping = min(damping + turn, len(DAMPING) - 1)
         if number > 2 and abs(misfit - _misfit(view)) < LEARNED * len(state.heights):
             break
-    return state
+    return state, moved
 
 
 def start_from(
     problem: Problem, shape: Shape, *, noise: Noise | None = None, striped: bool = False
-) -> tuple[State, View, Overlap]:
-    """Heights and background of columns at their start, in one linear step of a fit that holds `shape`.
-
-    The view is that of the state; what columns share there was measured with the weights of the blurred image.
-    """
+) -> tuple[State, float, View]:
+    """Columns and background after one step from their start that holds `shape`, how far columns moved, and the view of it."""
     guess, weight = first_noise(problem, shape.width, noise=noise)
     state = replace(start_state(problem, shape, guess), striped=striped)
     view = look(problem, state, weight=weight)
-    matrix = equations(problem, state, view)
-    state, _ = advance(problem, state, view, matrix=matrix, free_positions=False)
-    view = look(problem, state, before=view)
+    state, moved = advance(problem, state, view, matrix=equations(problem, state, view))
+    view = look(problem, state)
     if noise is None:
         state = replace(state, noise=measure_noise(problem, state, view))
         view = weighed(problem, state, view)
-    return state, view, matrix.overlap
+    return state, moved, view
 
 
 def settle(
-    problem: Problem, state: State, view: View | None = None, *, pairs: Overlap | None = None
+    problem: Problem, state: State, moved: float, *, view: View | None = None
 ) -> tuple[State, View, Equations]:
-    """Steps that hold the shape until columns move by less than SETTLED of their standard deviations.
+    """Steps that hold the shape until columns are within SETTLED of their standard deviations of the end, if steps go on
+    getting shorter as the last two did.
 
-    view: of `state`; pairs: the overlap of its columns for other weights, where known. The equations are made anew
-    after steps that move columns far; small steps do with those there are (the chord method), the gradient
-    being that of the place. The view and the equations returned are those at the end, with the noise
-    measured there.
+    moved: the last step to `state`. view: of `state`. The equations are made anew after steps that move columns far; small steps
+    do with those there are (the chord method), the gradient being that of the place. The view and the equations returned
+    are those at the end, with the noise measured there.
     """
     view = look(problem, state) if view is None else view
-    matrix = equations(problem, state, view, pairs=pairs)
+    matrix = equations(problem, state, view)
     for number in range(SETTLING):
+        before = moved
         state, moved = advance(problem, state, view, matrix=matrix)
         view = look(problem, state)
-        if moved < SETTLED:
+        shorter = min(moved / max(before, 1e-9), SLOWEST)
+        if moved * shorter / (1 - shorter) < SETTLED:
             break
-        if number == 0 or moved > FAR:
-            if number in (0, 2):
+        if moved > FAR:
+            if number == 0:
                 state = replace(state, noise=measure_noise(problem, state, view))
                 view = weighed(problem, state, view)
             matrix = equations(problem, state, view)
@@ -214,9 +231,9 @@ def settle(
 def fit(problem: Problem, width: float, *, shape: Shape | None = None) -> State:
     """Fit everything. width: first guess of σ [px]. shape: hold this shape instead of learning one."""
     if shape is None:
-        return settle(problem, learn_all(problem, width))[0]
-    state, view, pairs = start_from(problem, shape)
-    return settle(problem, state, view, pairs=pairs)[0]
+        return settle(problem, *learn_all(problem, width))[0]
+    state, moved, view = start_from(problem, shape)
+    return settle(problem, state, moved, view=view)[0]
 
 
 def sample_part(problem: Problem) -> Problem:

@@ -9,6 +9,7 @@ and by scan-line jitter, both measured.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -138,14 +139,14 @@ def _refined(
 def _fitted(problem: Problem, width: float, shape: Shape | None) -> tuple[State, View, Equations]:
     """The joint fit with the shape given, or learned from all columns or a part of them."""
     if shape is not None:
-        state, view, pairs = start_from(problem, shape)
-        return settle(problem, state, view, pairs=pairs)
+        state, moved, view = start_from(problem, shape)
+        return settle(problem, state, moved, view=view)
     part = sample_part(problem)
-    learned = learn_all(part, width)
+    learned, moved = learn_all(part, width)
     if part is problem:
-        return settle(problem, learned)
-    state, view, pairs = start_from(problem, learned.shape, noise=learned.noise, striped=learned.striped)
-    return settle(problem, state, view, pairs=pairs)
+        return settle(problem, learned, moved)
+    state, moved, view = start_from(problem, learned.shape, noise=learned.noise, striped=learned.striped)
+    return settle(problem, state, moved, view=view)
 
 
 def _table(state: State, sigma: Floats, scale: float, chi2: Floats) -> pd.DataFrame:
@@ -287,13 +288,11 @@ def _errors(
     """Covariance (N, 3, 3) of height, y, x; chi2 (N,); correlation factors (3,); jitter sd (y, x)."""
     view, _ = at
 
-    def across_lines() -> tuple[Floats, tuple[float, float]]:
-        return _jitter(state, view) if jitter else (np.zeros((len(state.heights), 2)), (0.0, 0.0))
+    def apart() -> tuple[Floats, Floats, tuple[float, float]]:
+        added = _jitter(state, view) if jitter else (np.zeros((len(state.heights), 2)), (0.0, 0.0))
+        return _marginal(problem, state, at), *added
 
-    def within() -> tuple[Floats, Floats, Floats, Floats]:
-        return _marginal(problem, state, at), *_correlation(state, at)
-
-    (added, sd), (covariance, factors, chi2, misfit) = side_by_side(across_lines, within)
+    (covariance, added, sd), (factors, chi2, misfit) = side_by_side(apart, lambda: _correlation(state, at))
     factors = np.maximum(factors, 1)  # below one it is mostly the scatter of its own measurement
     covariance = widened(covariance, (PRIOR * problem.near) ** -2.0, factors) * misfit[:, None, None]
     covariance[:, [1, 2], [1, 2]] += added
@@ -342,7 +341,7 @@ def _white_reference(state: State, at: tuple[View, Equations], centre: Floats) -
     w = view.windows
     noise = np.zeros_like(view.weight)
     near = around(centre, noise.shape, side=CROP + 4 * w.radius)  # noise further off changes nothing there
-    noise[near] = np.random.default_rng(0).standard_normal(noise[near].shape, np.float32)
+    noise[near] = _white(*noise[near].shape)
     root = np.sqrt(view.weight)
     weighted = noise * root
     n = len(state.heights)
@@ -356,6 +355,12 @@ def _white_reference(state: State, at: tuple[View, Equations], centre: Floats) -
         left = np.where(root > 0, noise / np.maximum(root, 1e-12), 0) - swallowed
         swallowed += line_means(left, view.weight)[:, None]
     return np.asarray(noise * (root > 0) - root * swallowed)
+
+
+@lru_cache(maxsize=4)  # the frames of a movie are all alike
+def _white(rows: int, cols: int) -> npt.NDArray[np.float32]:
+    """Noise of unit variance, always the same."""
+    return np.random.default_rng(0).standard_normal((rows, cols), np.float32)
 
 
 def _misfit(scaled: Floats, view: View) -> tuple[Floats, Floats]:

@@ -20,6 +20,7 @@ from atomreel.core.image import Image
 from atomreel.core.registry import lookup
 from atomreel.core.tables import check_table
 from atomreel.interpret.blobs import find_blobs
+from atomreel.interpret.chunks import side_by_side
 from atomreel.interpret.refine import Refined, refine_columns
 from atomreel.interpret.segments import find_segments
 from atomreel.interpret.species import assign_species
@@ -97,13 +98,12 @@ def find_columns(
     position, logit, texture = detect(
         frame, cast(ColumnFinder, net), survey=survey, tile=tile, decoder=decoder, backend=backend
     )
-    score = in_context(position, calibrated(position, logit, card.calibration), spacing=survey.spacing_px)
+    score, known = _read((position, logit, texture), survey, card)
     sure = survey.p_bright if survey.bright else 1 - survey.p_bright  # in the other contrast nothing is real
     least = _least(score, threshold, precision, card=card, sure=sure)
     keep = score >= least
     table = pd.DataFrame(position[keep], columns=["y", "x"])
     table = table.assign(y_err=np.nan, x_err=np.nan, score=score[keep])
-    known = domain_field(texture, position, logit, zoom=survey.zoom)
     table["domain"] = domain_at(known, position[keep])
     warnings = [*survey.warnings, *_beyond(precision, sure), *doubts(table["domain"].to_numpy(), known)]
     residual = None
@@ -116,10 +116,23 @@ def find_columns(
     if refine and len(table) and min(frame.shape) >= 4:
         table, residual, more, notes = _refine(frame, table, survey)
         diagnostics, warnings = diagnostics | more, warnings + list(notes)
-        table = table[_in_field(table, frame.shape)].reset_index(drop=True)
+        table = _in_field(table, frame.shape)
         species = assign_species(table["intensity"], table["intensity_err"], max_classes=max_species, rng=0)
         table["species"] = species.labels
     return Found(_checked(table), residual, survey, diagnostics, tuple(dict.fromkeys(warnings)), known)
+
+
+def _read(
+    found: tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]], survey: Survey, card: Card
+) -> tuple[npt.NDArray[np.float64], Field]:
+    """The scores of what `detect` found, and where the image looks like columns that the model knows."""
+    position, logit, texture = found
+    return side_by_side(
+        lambda: in_context(
+            position, calibrated(position, logit, card.calibration), spacing=survey.spacing_px
+        ),
+        lambda: domain_field(texture, position, logit, zoom=survey.zoom),
+    )
 
 
 def _least(
@@ -234,10 +247,11 @@ def _refine(
     return pd.concat(parts, ignore_index=True), None, {}, tuple(notes)
 
 
-def _in_field(table: pd.DataFrame, shape: tuple[int, ...]) -> pd.Series:
+def _in_field(table: pd.DataFrame, shape: tuple[int, ...]) -> pd.DataFrame:
     """Columns that the fit left inside the image, with a height: one that it pushed out or emptied is none."""
-    inside = table.y.between(-0.5, shape[0] - 0.5) & table.x.between(-0.5, shape[1] - 0.5)
-    return inside & table.intensity.gt(0)
+    y, x, intensity = (table[name].to_numpy() for name in ("y", "x", "intensity"))
+    inside = (y >= -0.5) & (y <= shape[0] - 0.5) & (x >= -0.5) & (x <= shape[1] - 0.5) & (intensity > 0)
+    return table if inside.all() else table[inside].reset_index(drop=True)
 
 
 def _merged(table: pd.DataFrame, done: Refined, zoom: float) -> pd.DataFrame:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from scipy.spatial import cKDTree
 from scipy.special import expit, logit
 
+from atomreel.interpret.nearest import mean_of_nearest
 from atomreel.interpret.repeats import repeats
 
 Array = npt.NDArray[np.float64]
@@ -41,15 +42,23 @@ def in_context(position: Array, score: Array, *, spacing: float) -> Array:
 
     spacing: typical distance of columns [px]. In an image whose sure columns stand in no lattice (single atoms on a support) scores stay as they are.
     """
-    weights, now = load_weights(), score
+    weights, now, parts = load_weights(), score, undecided(position, score)
     for _ in range(TURNS):
-        now = read_again(position, score, now, spacing=spacing, weights=weights)
+        now = read_again(position, score, now, spacing=spacing, weights=weights, parts=parts)
     return now
 
 
-def read_again(position: Array, score: Array, now: Array, *, spacing: float, weights: Array) -> Array:
-    """One turn: the scores (N,) by what candidates say of each other with their scores `now`."""
-    which, terms = context_terms(position, score, now, spacing=spacing)
+def read_again(
+    position: Array,
+    score: Array,
+    now: Array,
+    *,
+    spacing: float,
+    weights: Array,
+    parts: tuple[Places, Places] | None = None,
+) -> Array:
+    """One turn: the scores (N,) by what candidates say of each other with their scores `now`. parts: as `undecided` gives."""
+    which, terms = context_terms(position, score, now, spacing=spacing, parts=parts)
     if not terms.any():  # no lattice, or nothing undecided
         return score
     shift = terms @ weights
@@ -83,14 +92,21 @@ def surrounded(position: Array, now: Array, which: Places, *, spacing: float) ->
     return np.asarray((widest < GAP) & ~crowded, dtype=np.bool_)
 
 
-def context_terms(position: Array, score: Array, now: Array, *, spacing: float) -> tuple[Places, Array]:
+def context_terms(
+    position: Array,
+    score: Array,
+    now: Array,
+    *,
+    spacing: float,
+    parts: tuple[Places, Places] | None = None,
+) -> tuple[Places, Array]:
     """Candidates (K,) that are not settled, and (K, 12) what is added to the log odds of each, once weighted.
 
     score: (N,) without help; now: (N,) by which candidates speak. With a and b of `repeats`, l the log odds of `score`,
     G = Σ h a / (SURE + Σ h) and U = Σ h (1 − a) / (SURE + Σ h) over the image, h = max(0, 2 · now − 1):
     1, a, b, a², l, l a, G, G a, G l, U, U a, U l, all times how far ρ = Σ h a / (1 + Σ h) is from OPENS to OPEN.
     """
-    which, settled = _undecided(position, score)
+    which, settled = parts or undecided(position, score)
     some = settled[:: max(1, -(-len(settled) // SAMPLE))]
     agreed = repeats(position, now, spacing=spacing, which=np.concatenate([which, some]))
     a, b = agreed[: len(which)].T
@@ -113,12 +129,12 @@ def load_weights(path: Path = WEIGHTS) -> Array:
     return np.array(json.loads(path.read_text())["weights"], dtype=float)
 
 
-def _undecided(position: Array, score: Array) -> tuple[Places, Places]:
+def undecided(position: Array, score: Array) -> tuple[Places, Places]:
     """Candidates whose score may change; and those that are as sure as all around them."""
     sure = np.flatnonzero(score >= SETTLED)
     counted = np.flatnonzero(score >= LEAST)
     if len(sure) <= AMONG:
         return counted, np.zeros(0, dtype=np.int_)
-    near = cKDTree(position[counted]).query(position[sure], k=AMONG + 1)[1]
-    settled = sure[score[counted][near].mean(1) >= LIKE]
+    like = mean_of_nearest(position[sure], position[counted], score[counted], count=AMONG + 1)  # itself too
+    settled = sure[like >= LIKE]
     return np.setdiff1d(counted, settled, assume_unique=True), settled

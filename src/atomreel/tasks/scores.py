@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from scipy import optimize
-from scipy.spatial import cKDTree
 from scipy.special import expit
 
 from atomreel.core.errors import ModelError
+from atomreel.interpret.nearest import mean_of_nearest
 
 Array = npt.NDArray[np.float64]
 AROUND = 48  # maxima whose decidedness tells how well a region can be read
@@ -25,8 +25,8 @@ def sureness(position: Array, logit: npt.NDArray[np.floating]) -> Array:
     likely = np.flatnonzero(raw > LIKELY)
     if not len(likely):
         return np.zeros(len(position))
-    near = cKDTree(position[likely]).query(position, k=min(AROUND, len(likely)))[1].reshape(len(position), -1)
-    return np.asarray(np.abs(2 * raw[likely] - 1)[near].mean(1))
+    decided = np.abs(2 * raw[likely] - 1)
+    return mean_of_nearest(position, position[likely], decided, count=AROUND)
 
 
 def evidence(logit: npt.NDArray[np.floating], sure: Array, weights: Sequence[float]) -> Array:
