@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from atomreel.interpret.chunks import CHUNK, in_chunks, one_blas_thread, side_by_side, threads
+from atomreel.interpret.chunks import FEW, in_halves, one_blas_thread, side_by_side, threads
 
 
 @pytest.mark.parametrize("allowed", ["1", "2"])
-@pytest.mark.parametrize("count", [0, 1, CHUNK, 5 * CHUNK + 3])
+@pytest.mark.parametrize("count", [0, 1, FEW, 2 * FEW, 5 * FEW + 3])
 def test_every_place_is_visited_once(monkeypatch, allowed, count):
     monkeypatch.setenv("OMP_NUM_THREADS", allowed)
     visits, names = np.zeros(count, int), set()
@@ -21,21 +21,21 @@ def test_every_place_is_visited_once(monkeypatch, allowed, count):
         visits[at] += 1
         names.add(threading.get_ident())
 
-    in_chunks(work, count)
+    in_halves(work, count)
     assert (visits == 1).all()
     assert len(names) <= threads(allowed)
 
 
-@pytest.mark.parametrize("bad", [0, 4])
+@pytest.mark.parametrize("bad", [0, 2])
 def test_an_error_in_either_half_is_raised(monkeypatch, bad):
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
 
     def work(at):
-        if at.start == bad * CHUNK:
+        if at.start == bad * FEW:
             raise ValueError("here")
 
     with pytest.raises(ValueError, match="here"):
-        in_chunks(work, 5 * CHUNK)
+        in_halves(work, 4 * FEW)
 
 
 def test_the_environment_bounds_the_threads():
@@ -49,16 +49,16 @@ def test_two_things_at_once_may_each_have_pieces(monkeypatch, allowed):
     monkeypatch.setenv("OMP_NUM_THREADS", allowed)
 
     def total(factor):
-        out = np.zeros(6 * CHUNK)
+        out = np.zeros(6 * FEW)
 
         def work(at):
-            out[at] = factor * np.arange(6 * CHUNK)[at]
+            out[at] = factor * np.arange(6 * FEW)[at]
 
-        in_chunks(work, len(out))
+        in_halves(work, len(out))
         return out.sum()
 
     one, two = side_by_side(lambda: total(1), lambda: total(2))
-    assert two == 2 * one == 6 * CHUNK * (6 * CHUNK - 1)
+    assert two == 2 * one == 6 * FEW * (6 * FEW - 1)
 
 
 def test_both_are_waited_for(monkeypatch):

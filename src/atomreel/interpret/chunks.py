@@ -1,4 +1,4 @@
-"""Work on many small windows in pieces that stay in the cache, on two threads."""
+"""Work on many small windows on two threads."""
 
 from __future__ import annotations
 
@@ -14,22 +14,8 @@ from threadpoolctl import ThreadpoolController
 
 A = TypeVar("A")
 B = TypeVar("B")
-CHUNK = 128  # windows at a time
 FEW = 500  # windows or lines that one thread does faster than two share them
 MOST_THREADS = 2  # more wait for the interpreter between the pieces
-
-
-def in_chunks(work: Callable[[slice], None], count: int) -> None:
-    """Call `work` once for each slice of CHUNK out of `count`, in any order: each must write to places of its own.
-
-    On one thread where `OMP_NUM_THREADS` is 1, the machine has one core, the other thread is busy or the work short.
-    """
-    slices = [slice(first, first + CHUNK) for first in range(0, count, CHUNK)]
-    if len(slices) < 3:
-        _all(work, slices)
-        return
-    half = (len(slices) + 1) // 2
-    side_by_side(lambda: _all(work, slices[:half]), lambda: _all(work, slices[half:]))
 
 
 def in_halves(work: Callable[[slice], None], count: int) -> None:
@@ -93,11 +79,6 @@ def one_blas_thread() -> Iterator[None]:
 @cache
 def _libraries() -> ThreadpoolController:
     return ThreadpoolController()
-
-
-def _all(work: Callable[[slice], None], slices: list[slice]) -> None:
-    for at in slices:
-        work(at)
 
 
 @cache

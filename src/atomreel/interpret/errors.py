@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-
 import numpy as np
 import numpy.typing as npt
 
-from atomreel.interpret.chunks import in_chunks
+from atomreel.interpret.chunks import in_halves
+from atomreel.interpret.loops import compiled
 from atomreel.interpret.peaks import Floats, Ints
 
 MOST_NEIGHBOURS = 8
@@ -25,37 +23,105 @@ def marginal_covariance(
     distance: (P,) px; the nearest eight neighbours count. A block is inverted per column, which for
     columns this far apart equals the whole inverse to a few per cent.
     """
-    n = len(own)
-    near = _nearest(n, pairs, distance)
-    degree = (near >= 0).sum(1)
-    key = np.concatenate([pairs[:, 0] * n + pairs[:, 1], pairs[:, 1] * n + pairs[:, 0]])
-    order = np.argsort(key)
-    table = np.concatenate([blocks, blocks.transpose(0, 2, 1), np.zeros((1, 3, 3))])
-    keys = np.append(key[order], n * n)
-    place = np.append(order, len(table) - 1)
+    n, pairs = len(own), np.asarray(pairs, np.intp)
+    starts, edges = np.zeros(n + 1, np.intp), np.empty(2 * len(pairs), np.intp)
+    _sorted_by_column(pairs, starts, edges)
+    given = tuple(np.ascontiguousarray(part, float) for part in (own, blocks, flat, area, distance))
     out = np.empty((n, 3, 3))
-
-    def invert(rows: Ints) -> None:
-        d = int(degree[rows[0]])
-        member = np.concatenate([rows[:, None], near[rows, :d]], axis=1)
-        wanted = member[:, :, None] * n + member[:, None, :]
-        at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-        block = table[np.where(keys[at] == wanted, place[at], len(table) - 1)]
-        m = d + 1
-        block[:, np.arange(m), np.arange(m)] = own[member]
-        full = np.zeros((len(rows), 3 * m + 1, 3 * m + 1))
-        full[:, :-1, :-1] = block.transpose(0, 1, 3, 2, 4).reshape(len(rows), 3 * m, 3 * m)
-        full[:, -1, :-1] = full[:, :-1, -1] = flat[member].reshape(len(rows), 3 * m)
-        full[:, -1, -1] = area[rows]
-        out[rows] = _corner_of_inverse(full)
-
-    for like in (np.flatnonzero(degree == d) for d in np.unique(degree)):
-        in_chunks(partial(_at_rows, invert, like), len(like))
+    in_halves(lambda at: _corners((at.start, at.stop), (pairs, starts, edges, *given), out), n)
     return out
 
 
-def _at_rows(work: Callable[[Ints], None], rows: Ints, at: slice) -> None:
-    work(rows[at])
+@compiled
+def _sorted_by_column(pairs, starts, edges):
+    """edges[starts[i] : starts[i + 1]] become the pairs that column i is in."""
+    for p in range(len(pairs)):
+        starts[pairs[p, 0] + 1] += 1
+        starts[pairs[p, 1] + 1] += 1
+    for i in range(len(starts) - 1):
+        starts[i + 1] += starts[i]
+    filled = starts[:-1].copy()
+    for p in range(len(pairs)):
+        for i in pairs[p]:
+            edges[filled[i]] = p
+            filled[i] += 1
+
+
+@compiled
+def _corners(rows, given, out):
+    """The three rows and columns of one column in the inverse of its block, for columns rows[0] … rows[1] − 1."""
+    pairs, starts, edges, own, blocks, flat, area, distance = given
+    most = 3 * (MOST_NEIGHBOURS + 1) + 1
+    full, scale = np.zeros((most, most)), np.empty(most)
+    member = np.empty(MOST_NEIGHBOURS + 1, np.intp)
+    for row in range(rows[0], rows[1]):
+        count = _members(row, (pairs, starts, edges, distance), member)
+        size = 3 * count + 1
+        _fill((full, member[:count]), (pairs, starts, edges), (own, blocks, flat, area[row]))
+        for k in range(size):
+            scale[k] = 1 / np.sqrt(max(full[k, k], 1e-30))
+        for k in range(size):
+            for m in range(k, size):
+                full[k, m] *= scale[k] * scale[m]  # unit diagonals, so that no scale matters
+            full[k, k] += 1e-6
+        for k in range(size - 3):  # all but the column itself are eliminated
+            pivot = full[k, k] if abs(full[k, k]) > 1e-12 else 1e-12
+            for m in range(k + 1, size):
+                part = full[k, m] / pivot
+                for q in range(m, size):
+                    full[m, q] -= part * full[k, q]
+        a, b, c = full[size - 3, size - 3], full[size - 3, size - 2], full[size - 3, size - 1]
+        d, e, f = full[size - 2, size - 2], full[size - 2, size - 1], full[size - 1, size - 1]
+        determinant = a * (d * f - e * e) - b * (b * f - c * e) + c * (b * e - c * d)
+        one = out[row]
+        one[0, 0], one[1, 1], one[2, 2] = d * f - e * e, a * f - c * c, a * d - b * b
+        one[0, 1] = one[1, 0] = c * e - b * f
+        one[0, 2] = one[2, 0] = b * e - c * d
+        one[1, 2] = one[2, 1] = b * c - a * e
+        for k in range(3):
+            for m in range(3):
+                one[k, m] *= scale[size - 3 + k] * scale[size - 3 + m] / determinant
+
+
+@compiled
+def _members(row, given, member):
+    """How many columns the block of one has: its nearest neighbours, and itself as the last."""
+    pairs, starts, edges, distance = given
+    near = np.empty(MOST_NEIGHBOURS)
+    count = 0
+    for e in range(starts[row], starts[row + 1]):
+        far = distance[edges[e]]
+        if count == MOST_NEIGHBOURS and far >= near[count - 1]:
+            continue
+        k = min(count, MOST_NEIGHBOURS - 1)
+        while k > 0 and near[k - 1] > far:
+            near[k], member[k] = near[k - 1], member[k - 1]
+            k -= 1
+        near[k], member[k] = far, pairs[edges[e], 0] + pairs[edges[e], 1] - row
+        count = min(count + 1, MOST_NEIGHBOURS)
+    member[count] = row
+    return count + 1
+
+
+@compiled
+def _fill(block, linked, given):
+    """The upper half of the information of a constant, which stands first, and of the members."""
+    (full, member), (pairs, starts, edges), (own, blocks, flat, area) = block, linked, given
+    full[: 3 * len(member) + 1, : 3 * len(member) + 1] = 0
+    full[0, 0] = area
+    for k in range(len(member)):
+        i, at = member[k], 3 * k + 1
+        full[0, at : at + 3] = flat[i]
+        full[at : at + 3, at : at + 3] = own[i]
+        for e in range(starts[i], starts[i + 1]):
+            pair = edges[e]
+            other = pairs[pair, 0] + pairs[pair, 1] - i
+            for m in range(k + 1, len(member)):
+                if member[m] == other:
+                    for a in range(3):
+                        for b in range(3):
+                            value = blocks[pair, a, b] if pairs[pair, 0] == i else blocks[pair, b, a]
+                            full[at + a, 3 * m + 1 + b] = value
 
 
 def widened(covariance: Floats, prior: Floats, factors: Floats) -> npt.NDArray[np.float64]:
@@ -75,28 +141,3 @@ def widened(covariance: Floats, prior: Floats, factors: Floats) -> npt.NDArray[n
     grown[:, 0] = np.sqrt(factors[0])
     grown[:, 1:] = np.sqrt(np.maximum(np.minimum(ratio / (1 - share), both), 1))
     return np.asarray(covariance * grown[:, :, None] * grown[:, None, :])
-
-
-def _corner_of_inverse(full: Floats) -> Floats:
-    """First three rows and columns of the inverses, on unit diagonals so that no scale matters."""
-    scale = 1 / np.sqrt(np.maximum(np.einsum("nii->ni", full), 1e-30))
-    unit = full * scale[:, :, None] * scale[:, None, :]
-    unit += 1e-6 * np.eye(full.shape[1])
-    right = np.zeros((*full.shape[:2], 3))
-    right[:, [0, 1, 2], [0, 1, 2]] = 1
-    corner = np.linalg.solve(unit, right)[:, :3]
-    return np.asarray(corner * scale[:, :3, None] * scale[:, None, :3])
-
-
-def _nearest(n: int, pairs: Ints, distance: Floats) -> npt.NDArray[np.intp]:
-    """(N, ≤ 8) nearest partners of each column, −1 where there are fewer."""
-    first = np.concatenate([pairs[:, 0], pairs[:, 1]])
-    second = np.concatenate([pairs[:, 1], pairs[:, 0]])
-    order = np.lexsort((np.concatenate([distance, distance]), first))
-    first, second = first[order], second[order]
-    start = np.searchsorted(first, np.arange(n))
-    rank = np.arange(len(first)) - start[first] if len(first) else np.zeros(0, np.intp)
-    keep = rank < MOST_NEIGHBOURS
-    near = np.full((n, MOST_NEIGHBOURS), -1, np.intp)
-    near[first[keep], rank[keep]] = second[keep]
-    return near
