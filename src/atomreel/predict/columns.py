@@ -29,6 +29,7 @@ from atomreel.predict.backend import choose_backend
 from atomreel.predict.context import in_context
 from atomreel.predict.domain import CELL, blank_texture, describe, domain_at, domain_field, doubts
 from atomreel.predict.model import load_model
+from atomreel.predict.placing import place
 from atomreel.predict.survey import Survey, as_frame, survey_columns
 from atomreel.predict.tiles import TILE, map_tiles
 from atomreel.prepare.scale import from_zoomed
@@ -38,10 +39,6 @@ from atomreel.tasks.scores import calibrated, least_score
 __all__ = ["Found", "Survey", "detect", "find_columns", "survey_columns"]
 BLOCK = 2048  # px: larger images are refined in blocks of this side
 OVERLAP = 8.0  # spacings by which blocks overlap
-FINDER_ERROR = (
-    0.4  # px of the network: 1σ by which its own position counts beside the fit's (docs/columns.md)
-)
-SHARED = 0.07  # power of the fit's weight by which the claimed error falls: both positions err alike for the most part
 FAINTEST = 0.01  # blobs below this probability are no candidates
 
 
@@ -255,18 +252,11 @@ def _in_field(table: pd.DataFrame, shape: tuple[int, ...]) -> pd.DataFrame:
 
 
 def _merged(table: pd.DataFrame, done: Refined, zoom: float) -> pd.DataFrame:
-    """The fit's columns; where it knows a position hardly better than the network, that is the mean of both.
-
-    Weights are 1/σ² of the fit and 1/FINDER_ERROR², so a clear column stays where the fit puts it. SHARED keeps the coverage of
-    the claimed errors on simulated images.
-    """
+    """The fit's columns, at the mean of its positions and the network's, see `predict.placing`."""
     columns = ["y", "x", "y_err", "x_err", "intensity", "intensity_err"]
     fitted = done.table[columns].to_numpy(dtype=float, copy=True)
-    error = np.nan_to_num(fitted[:, 2:4].mean(1, keepdims=True)) * zoom
-    start = table[["y", "x"]].to_numpy()
-    weight = 1 / (1 + (error / FINDER_ERROR) ** 2)
-    fitted[:, :2] = start + (fitted[:, :2] - start) * weight
-    fitted[:, 2:4] *= weight**SHARED
+    found, score = table[["y", "x"]].to_numpy(), table["score"].to_numpy()
+    fitted[:, :2], fitted[:, 2:4] = place(fitted[:, :2], fitted[:, 2:4], found, score=score, zoom=zoom)
     return table.assign(**dict(zip(columns, fitted.T, strict=True)))
 
 
