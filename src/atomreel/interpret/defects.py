@@ -19,6 +19,7 @@ from atomreel.core.lattice import Lattice
 from atomreel.core.material import Material
 from atomreel.core.tables import check_table, empty_table
 from atomreel.interpret.evidence import emptiness, shared_odds
+from atomreel.interpret.glare import brightness_error
 from atomreel.interpret.lattice import LatticeFit
 from atomreel.interpret.mixture import odd_ones
 from atomreel.interpret.naming import SiteNames, name_sites
@@ -227,14 +228,15 @@ def _vacancies(
 def _substitutions(
     atoms: pd.DataFrame, ground: Ground, names: SiteNames, *, prior: float, shape: tuple[int, int]
 ) -> pd.DataFrame:
-    """Columns of odd brightness. One that the border cuts is not judged: half of its light is missing."""
+    """Columns of odd brightness, beside the scatter of their site and their own error. One that the border cuts is
+    not judged: half of its light is missing."""
     if "intensity" not in atoms:
         return pd.DataFrame()
     intensity = atoms["intensity"].to_numpy(float)
     points = atoms[["y", "x"]].to_numpy(float)
     rim = CUT * ground.lattice.spacing()
     whole = np.all((points >= rim) & (points <= np.array(shape) - 1 - rim), axis=1)
-    parts = []
+    levels, excess = [], np.full(len(atoms), np.nan)
     for s in range(len(ground.lattice.sites)):
         slots = np.flatnonzero((ground.sites == s) & (ground.filled >= 0))
         rows = ground.filled[slots]
@@ -243,6 +245,13 @@ def _substitutions(
         if len(rows) < 6:
             continue
         local, scale = local_brightness(points[rows], intensity[rows])
+        levels.append((s, slots, rows, local, scale))
+        excess[rows] = intensity[rows] - local
+    claimed = atoms.get("intensity_err", pd.Series(np.nan, atoms.index)).to_numpy(float)
+    error = brightness_error(points, excess, claimed, spacing=ground.lattice.spacing())
+    parts = []
+    for s, slots, rows, local, scatter in levels:
+        scale = np.maximum(scatter, error[rows])
         ratio, z = intensity[rows] / np.where(local == 0, scale, local), (intensity[rows] - local) / scale
         score, odd = odd_ones(z, prior=prior)
         keep = odd & (score > 0.05)
