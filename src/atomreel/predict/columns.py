@@ -21,7 +21,8 @@ from atomreel.core.registry import lookup
 from atomreel.core.tables import check_table
 from atomreel.interpret.blobs import find_blobs
 from atomreel.interpret.chunks import side_by_side
-from atomreel.interpret.refine import Refined, refine_columns
+from atomreel.interpret.outside import refine_with_outside
+from atomreel.interpret.refine import Refined
 from atomreel.interpret.segments import find_segments
 from atomreel.interpret.species import assign_species
 from atomreel.nets.columns import ColumnFinder
@@ -215,7 +216,7 @@ def _refine(
     """Joint fit of the whole image, or of overlapping blocks of a large one."""
     if max(frame.shape) <= BLOCK + BLOCK // 2:
         data = np.asarray(frame, dtype=np.float32)
-        done = refine_columns(data, table[["y", "x"]].to_numpy(), bright=survey.bright)
+        done = refine_with_outside(data, table[["y", "x"]].to_numpy(), bright=survey.bright)
         more = {"gain": done.gain, "zero": done.zero, "width_px": done.width, "jitter_px": done.jitter_px}
         return _merged(table, done, survey.zoom), data - done.model, more, done.warnings
     parts: list[pd.DataFrame] = []
@@ -236,7 +237,7 @@ def _refine(
             )
             if not own.any():
                 continue
-            done = refine_columns(piece, part[["y", "x"]].to_numpy() - (top, left), bright=survey.bright)
+            done = refine_with_outside(piece, part[["y", "x"]].to_numpy() - (top, left), bright=survey.bright)
             here = part.assign(y=part.y - top, x=part.x - left)
             fitted = _merged(here, done, survey.zoom)
             parts.append(fitted.assign(y=fitted.y + top, x=fitted.x + left)[own.to_numpy()])
