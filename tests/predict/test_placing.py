@@ -44,7 +44,7 @@ def covered(seed, by, **told):
 def test_claims_that_are_too_wide_are_cut_by_the_lattice():
     right, wide, scattered = (
         np.mean([covered(seed, by, lattice=lattice) for seed in range(8)])
-        for by, lattice in ((1.0, True), (2.0, True), (2.0, False))
+        for by, lattice in ((1.0, True), (1.7, True), (1.7, False))
     )
     assert 0.66 < right < 0.76
     assert 0.66 < wide < 0.76
@@ -74,7 +74,7 @@ def test_one_column_and_units():
         place_at = np.array([[10.0, 10.0]]) / zoom
         error = np.full((1, 2), 0.4) / zoom
         position, claim = place(place_at, error, place_at + 0.3 / zoom, score=np.array([0.9]), zoom=zoom)
-        assert position * zoom == pytest.approx(np.array([[10.15, 10.15]]), abs=0.03)
+        assert position * zoom == pytest.approx(np.array([[10.12, 10.12]]), abs=0.03)
         assert (claim * zoom > 0.4).all() and (claim * zoom < 0.5).all()
     unknown = place(np.zeros((1, 2)), np.full((1, 2), np.nan), np.ones((1, 2)), score=np.ones(1), zoom=1.0)
     assert unknown[0] == pytest.approx(np.zeros((1, 2))) and np.isnan(unknown[1]).all()

@@ -17,7 +17,7 @@ REACH = 3.2  # typical distances of nearest columns: how far off they may be
 OPPOSITE = (
     0.5  # typical distances: how far from its place the second may be; a random column is as far on average
 )
-CENTRES = 600  # columns that are looked at: enough for a spread to 2 %
+CENTRES = 300  # columns that are looked at: enough for a spread to 3 %
 LEAST = 20  # opposite pairs from which on they say something
 CUT = 1.04  # by which what lies within OPPOSITE scatters less than all, in noisy images (simulated; benchmarks/bench_errors.py)
 MEDIAN_SQUARE = 0.4549  # of a standard normal variable

@@ -275,12 +275,11 @@ def guess_width(problem: Problem) -> float:
     patch = view[pick[:, 0] - r, pick[:, 1] - r].mean(0, dtype=float)
     y, x = np.mgrid[-r : r + 1, -r : r + 1]
     disc = (y**2 + x**2) <= r**2
-    best, width = np.inf, 0.3 * problem.spacing
-    for ratio in np.geomspace(0.08, 0.5, 16):
-        g = np.exp(-(y**2 + x**2) / (2 * (ratio * problem.spacing) ** 2))[disc]
-        design = np.stack([g, np.ones_like(g)], axis=1)
-        found, *_ = np.linalg.lstsq(design, patch[disc], rcond=None)
-        misfit = float(((patch[disc] - design @ found) ** 2).sum())
-        if found[0] > 0 and misfit < best:
-            best, width = misfit, float(ratio * problem.spacing)
-    return max(0.6, width)
+    seen = patch[disc] - patch[disc].mean()
+    ratios = np.geomspace(0.08, 0.5, 16)
+    g = np.exp(-((y**2 + x**2)[disc]) / (2 * (ratios[:, None] * problem.spacing) ** 2))
+    g -= g.mean(1, keepdims=True)
+    shared, power = g @ seen, np.maximum((g**2).sum(1), 1e-30)
+    gain = np.where(shared > 0, shared**2 / power, -np.inf)  # of squares, by a peak on a constant
+    width = ratios[gain.argmax()] * problem.spacing if np.isfinite(gain).any() else 0.3 * problem.spacing
+    return max(0.6, float(width))

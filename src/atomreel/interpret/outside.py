@@ -14,14 +14,18 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
+from atomreel.interpret.loops import compiled
 from atomreel.interpret.refine import Refined, refine_columns
 
 Array = npt.NDArray[np.float64]
 BAND = 1.1  # distances of the sixth neighbour from the border: the columns that say how the lattice goes on
 REACH = 0.75  # spacings beyond the border: what stands further off gives no light to the field
 INNER = 0.15  # spacings within the border: what a finder easily overlooks there counts as outside
+WIDER = 2.0  # the same, of those that they are compared with beyond that
+ENOUGH = 300  # columns for a median distance
 PARTNERS = 9  # neighbours that a column's surroundings are compared with
 AROUND = 8  # neighbours that are its surroundings
+SEEN = 14  # neighbours of the partner among which they are looked for
 SAME = 0.2  # spacings: nearer than this it is the same place
 AGREE = 0.7  # share of the surroundings that must stand around the partner too
 FEWEST = 3  # of them that lie in the field
@@ -35,26 +39,46 @@ def columns_outside(positions: npt.ArrayLike, shape: tuple[int, int]) -> Array:
     around x, be it outside: its place there less t. Two such pairs at least must name a place. Nothing where columns do not repeat.
     """
     at = np.asarray(positions, dtype=float)
-    if len(at) <= PARTNERS:
+    if len(at) <= SEEN:
         return np.zeros((0, 2))
     tree = cKDTree(at)
-    distance, near = tree.query(at, k=PARTNERS + 1)
-    spacing = float(np.median(distance[:, 1]))
+    spacing, sixth = np.median(tree.query(at[:: -(-len(at) // ENOUGH)], k=7)[0][:, [1, 6]], axis=0)
     edge = np.minimum(at, np.array(shape) - 1 - at).min(axis=1)
-    rim = np.flatnonzero(edge < BAND * float(np.median(distance[:, 6])))
-    rim = rim[np.isfinite(distance[rim]).all(axis=1)]
-    x, c = np.repeat(rim, PARTNERS), near[rim, 1:].ravel()
-    step = at[c] - at[x]
-    there = at[near[x, 1 : AROUND + 1]] + step[:, None]
-    inside = _depth(there, shape) > SAME * spacing
-    hit = np.isfinite(tree.query(there, distance_upper_bound=SAME * spacing)[0])
-    seen = inside.sum(axis=1)
-    same = (seen >= FEWEST) & ((hit & inside).sum(axis=1) >= AGREE * seen)
+    looked = np.flatnonzero(edge < (BAND + WIDER) * sixth)
+    near = np.full((len(at), SEEN + 1), -1)
+    near[looked] = tree.query(at[looked], k=SEEN + 1)[1]
+    rim = looked[edge[looked] < BAND * sixth]
+    same = np.zeros((len(rim), PARTNERS), bool)
+    _agree(at, (rim, near, np.array(shape) - 1.0, SAME * spacing), same)
+    x, c = np.repeat(rim, PARTNERS), near[rim, 1 : PARTNERS + 1].ravel()
+    same, step = same.ravel(), at[c] - at[x]
     named = (at[near[c[same], 1 : AROUND + 1]] - step[same, None]).reshape(-1, 2)
     depth = _depth(named, shape)
     named = named[(depth < INNER * spacing) & (depth > -REACH * spacing)]
     named = named[tree.query(named)[0] > APART * spacing] if len(named) else named
     return _gathered(named, SAME * spacing, apart=APART * spacing)
+
+
+@compiled
+def _agree(at, given, same):
+    """Whether enough of what surrounds a column of the rim, and would be in the field beside its partner, is there."""
+    rim, near, last, reach = given
+    for r in range(len(rim)):
+        x = rim[r]
+        for p in range(PARTNERS):
+            c = near[x, p + 1]
+            seen, hits = 0, 0
+            for s in range(1, AROUND + 1):
+                y = at[near[x, s], 0] + at[c, 0] - at[x, 0]
+                z = at[near[x, s], 1] + at[c, 1] - at[x, 1]
+                if min(y, z, last[0] - y, last[1] - z) <= reach:
+                    continue
+                seen += 1
+                for k in near[c]:
+                    if k >= 0 and (at[k, 0] - y) ** 2 + (at[k, 1] - z) ** 2 < reach * reach:
+                        hits += 1
+                        break
+            same[r, p] = seen >= FEWEST and hits >= AGREE * seen
 
 
 def refine_with_outside(image: npt.ArrayLike, positions: npt.ArrayLike, *, bright: bool = True) -> Refined:
@@ -80,9 +104,9 @@ def _gathered(places: Array, reach: float, *, apart: float) -> Array:
     size = np.bincount(label)
     mean = np.stack([np.bincount(label, places[:, k], count) for k in (0, 1)], axis=1) / size[:, None]
     order = np.argsort(-size, kind="stable")
-    order = order[size[order] > 1]
-    kept: list[int] = []
-    for group in order:
-        if not kept or np.hypot(*(mean[kept] - mean[group]).T).min() > apart:
-            kept.append(int(group))
-    return mean[np.sort(kept)] if kept else np.zeros((0, 2))
+    mean = mean[order[size[order] > 1]]
+    near = cKDTree(mean).query_pairs(apart, output_type="ndarray") if len(mean) else np.zeros((0, 2), int)
+    kept = np.ones(len(mean), bool)
+    for larger, smaller in np.sort(near, axis=1)[np.lexsort(near.max(1)[None])]:
+        kept[smaller] &= not kept[larger]
+    return mean[kept]

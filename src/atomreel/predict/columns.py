@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -195,13 +196,14 @@ def detect(
     texture = blank_texture(frame.shape, survey.zoom)
     with torch.no_grad():
         for piece in map_tiles(frame, network, zoom=survey.zoom, sign=sign, tile=tile, margin=2 * APART + 4):
-            peaks, height, pixel = decode(piece.values)
+            (peaks, height, pixel), cells = side_by_side(
+                partial(decode, piece.values), partial(describe, piece.seen, piece.values)
+            )
             pixel = pixel + np.array([piece.rows[0], piece.cols[0]])
             (y0, y1), (x0, x1) = piece.core
             own = (pixel[:, 0] >= y0) & (pixel[:, 0] < y1) & (pixel[:, 1] >= x0) & (pixel[:, 1] < x1)
             positions.append(peaks[own] + (piece.rows[0], piece.cols[0]))
             logits.append(height[own])
-            cells = describe(piece.seen, piece.values)
             (top, end), (left, right) = ((low // CELL, -(-high // CELL)) for low, high in piece.core)
             first, side = piece.rows[0] // CELL, piece.cols[0] // CELL
             texture[:, top:end, left:right] = cells[:, top - first : end - first, left - side : right - side]
