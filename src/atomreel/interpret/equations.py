@@ -157,8 +157,7 @@ def weighed(problem: Problem, state: State, view: View, *, weight: Floats | None
     """The view with other weights: (Y, X) or padded, by default those of the noise of `state`."""
     r = view.windows.radius
     if weight is None:
-        weight = state.noise.variance(view.model)
-        np.divide(problem.padded(r)[1], weight, out=weight)
+        weight = state.noise.weights(view.model, problem.padded(r)[1])
     elif weight.shape != view.model.shape:
         weight = peaks.pad(weight * problem.seen, r)
     weight = np.asarray(weight, np.float32)

@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
 
+from atomreel.interpret.loops import compiled
+
 Array = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 NEIGHBOURS = 14  # of a centre, among which opposite ones are looked for
@@ -31,11 +33,31 @@ def opposite_pairs(points: Array) -> Ints:
     centre = np.arange(0, len(points), -(-len(points) // CENTRES))
     distance, near = tree.query(points[centre], k=min(NEIGHBOURS + 1, len(points)))
     typical = float(np.median(distance[:, 1]))
-    row, place = np.nonzero((distance > 0) & (distance < REACH * typical))
-    one, middle = near[row, place], centre[row]
-    gap, other = tree.query(2 * points[middle] - points[one], distance_upper_bound=OPPOSITE * typical)
-    pair = np.isfinite(gap) & (one < other) & (other != middle)
-    return np.stack([middle[pair], one[pair], other[pair]], axis=1).astype(np.int64)
+    pairs = np.empty((near.size, 3), np.int64)
+    return pairs[: _opposite(points, (centre, near, REACH * typical, OPPOSITE * typical), pairs)]
+
+
+@compiled
+def _opposite(points, given, out):
+    """Of each neighbour of a centre the one that is nearest to the place opposite, each pair once: how many."""
+    centre, near, reach, opposite = given
+    count = 0
+    for i in range(len(centre)):
+        c = centre[i]
+        y, x = points[c, 0], points[c, 1]
+        for one in near[i, 1:]:
+            down, along = points[one, 0] - y, points[one, 1] - x
+            if down * down + along * along > reach * reach:
+                break
+            best, least = -1, opposite * opposite
+            for other in near[i, 1:]:
+                off, aside = points[other, 0] - y + down, points[other, 1] - x + along
+                if other != one and off * off + aside * aside < least:
+                    best, least = other, off * off + aside * aside
+            if one < best:
+                out[count, 0], out[count, 1], out[count, 2] = c, one, best
+                count += 1
+    return count
 
 
 def scatter_over_claim(points: Array, errors: Array) -> float:

@@ -34,6 +34,21 @@ class Noise:
         line += np.float32(self.zero)
         return np.maximum(line, np.float32(self.least), out=line)
 
+    def weights(self, intensity: npt.NDArray[np.float32], seen: Floats) -> npt.NDArray[np.float32]:
+        """seen / variance of every pixel of an image."""
+        out = np.empty_like(intensity)
+        _weights((intensity, seen), np.array([self.gain, self.zero, self.least], np.float32), out)
+        return out
+
+
+@compiled
+def _weights(images, line, out):
+    intensity, seen = images
+    gain, zero, least = line
+    for y in range(out.shape[0]):
+        for x in range(out.shape[1]):
+            out[y, x] = seen[y, x] / max(gain * intensity[y, x] + zero, least)
+
 
 def fit_noise(residual: Floats, intensity: Floats, *, freedom: float = 1.0) -> Noise:
     """Variance as a straight line in intensity, from residuals in bins of equal population.

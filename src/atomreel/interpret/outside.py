@@ -48,37 +48,40 @@ def columns_outside(positions: npt.ArrayLike, shape: tuple[int, int]) -> Array:
     near = np.full((len(at), SEEN + 1), -1)
     near[looked] = tree.query(at[looked], k=SEEN + 1)[1]
     rim = looked[edge[looked] < BAND * sixth]
-    same = np.zeros((len(rim), PARTNERS), bool)
-    _agree(at, (rim, near, np.array(shape) - 1.0, SAME * spacing), same)
-    x, c = np.repeat(rim, PARTNERS), near[rim, 1 : PARTNERS + 1].ravel()
-    same, step = same.ravel(), at[c] - at[x]
-    named = (at[near[c[same], 1 : AROUND + 1]] - step[same, None]).reshape(-1, 2)
-    depth = _depth(named, shape)
-    named = named[(depth < INNER * spacing) & (depth > -REACH * spacing)]
+    named = np.empty((len(rim) * PARTNERS * AROUND, 2))
+    band = SAME * spacing, INNER * spacing, REACH * spacing
+    named = named[: _named(at, (rim, near, np.array(shape) - 1.0, band), named)]
     named = named[tree.query(named)[0] > APART * spacing] if len(named) else named
     return _gathered(named, SAME * spacing, apart=APART * spacing)
 
 
 @compiled
-def _agree(at, given, same):
-    """Whether enough of what surrounds a column of the rim, and would be in the field beside its partner, is there."""
-    rim, near, last, reach = given
-    for r in range(len(rim)):
-        x = rim[r]
-        for p in range(PARTNERS):
-            c = near[x, p + 1]
+def _named(at, given, out):
+    """Places beyond the border that columns of the rim and their partners name, written to `out`: how many."""
+    rim, near, last, (same, inner, reach) = given
+    count = 0
+    for x in rim:
+        for p in range(1, PARTNERS + 1):
+            c = near[x, p]
+            down, along = at[c, 0] - at[x, 0], at[c, 1] - at[x, 1]
             seen, hits = 0, 0
-            for s in range(1, AROUND + 1):
-                y = at[near[x, s], 0] + at[c, 0] - at[x, 0]
-                z = at[near[x, s], 1] + at[c, 1] - at[x, 1]
-                if min(y, z, last[0] - y, last[1] - z) <= reach:
+            for s in range(1, AROUND + 1):  # what surrounds x, taken to c
+                y, z = at[near[x, s], 0] + down, at[near[x, s], 1] + along
+                if min(y, z, last[0] - y, last[1] - z) <= same:
                     continue
                 seen += 1
                 for k in near[c]:
-                    if k >= 0 and (at[k, 0] - y) ** 2 + (at[k, 1] - z) ** 2 < reach * reach:
+                    if k >= 0 and (at[k, 0] - y) ** 2 + (at[k, 1] - z) ** 2 < same * same:
                         hits += 1
                         break
-            same[r, p] = seen >= FEWEST and hits >= AGREE * seen
+            if seen < FEWEST or hits < AGREE * seen:
+                continue
+            for s in range(1, AROUND + 1):  # what surrounds c, taken to x
+                y, z = at[near[c, s], 0] - down, at[near[c, s], 1] - along
+                if -reach < min(y, z, last[0] - y, last[1] - z) < inner:
+                    out[count, 0], out[count, 1] = y, z
+                    count += 1
+    return count
 
 
 def refine_with_outside(image: npt.ArrayLike, positions: npt.ArrayLike, *, bright: bool = True) -> Refined:
@@ -87,11 +90,6 @@ def refine_with_outside(image: npt.ArrayLike, positions: npt.ArrayLike, *, brigh
     outer = columns_outside(at, (data.shape[0], data.shape[1]))
     done = refine_columns(data, np.concatenate([at, outer]), bright=bright)
     return replace(done, table=done.table.iloc[: len(at)]) if len(outer) else done
-
-
-def _depth(places: Array, shape: tuple[int, int]) -> Array:
-    """Distance from the nearest border, negative outside."""
-    return np.asarray(np.minimum(places, np.array(shape) - 1 - places).min(axis=-1))
 
 
 def _gathered(places: Array, reach: float, *, apart: float) -> Array:

@@ -47,7 +47,7 @@ from atomreel.interpret.jitter import measure_jitter
 from atomreel.interpret.noise import CROP, Noise, around, correlation_factors, quiet
 from atomreel.interpret.peaks import Floats, Shape, replace_covariance
 
-ENOUGH = 20000  # pixels for the level and the spread of an image
+ENOUGH = 8000  # pixels for the level and the spread of an image
 LEAST_WIDTH = 1.8  # σ [px] to which images are binned: coarser pixels would cost precision
 COLUMNS = ("y", "x", "y_err", "x_err", "intensity", "intensity_err", "chi2")
 

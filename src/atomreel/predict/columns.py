@@ -23,7 +23,6 @@ from atomreel.core.tables import check_table
 from atomreel.interpret.blobs import find_blobs
 from atomreel.interpret.chunks import side_by_side
 from atomreel.interpret.outside import refine_with_outside
-from atomreel.interpret.refine import Refined
 from atomreel.interpret.segments import find_segments
 from atomreel.interpret.species import assign_species
 from atomreel.nets.columns import ColumnFinder
@@ -41,6 +40,7 @@ from atomreel.tasks.scores import calibrated, least_score
 __all__ = ["Found", "Survey", "detect", "find_columns", "survey_columns"]
 BLOCK = 2048  # px: larger images are refined in blocks of this side
 OVERLAP = 8.0  # spacings by which blocks overlap
+FIT = ("y", "x", "y_err", "x_err", "intensity", "intensity_err")
 FAINTEST = 0.01  # blobs below this probability are no candidates
 
 
@@ -101,24 +101,24 @@ def find_columns(
     sure = survey.p_bright if survey.bright else 1 - survey.p_bright  # in the other contrast nothing is real
     least = _least(score, threshold, precision, card=card, sure=sure)
     keep = score >= least
-    table = pd.DataFrame(position[keep], columns=["y", "x"])
-    table = table.assign(y_err=np.nan, x_err=np.nan, score=score[keep])
-    table["domain"] = domain_at(known, position[keep])
-    warnings = [*survey.warnings, *_beyond(precision, sure), *doubts(table["domain"].to_numpy(), known)]
+    at = position[keep]
+    columns = dict(zip(FIT[:4], [*at.T, *np.full((2, len(at)), np.nan)], strict=True))
+    columns |= {"score": score[keep], "domain": domain_at(known, at)}
+    warnings = [*survey.warnings, *_beyond(precision, sure), *doubts(columns["domain"], known)]
     residual = None
     diagnostics: dict[str, Any] = {
-        "columns": len(table),
+        "columns": len(at),
         "candidates": len(score),
         "threshold": least,
         "false_expected": float((1 - sure * score[keep]).sum()),
     }
-    if refine and len(table) and min(frame.shape) >= 4:
-        table, residual, more, notes = _refine(frame, table, survey)
+    if refine and len(at) and min(frame.shape) >= 4:
+        fit, residual, more, notes = _refine(frame, at, survey)
         diagnostics, warnings = diagnostics | more, warnings + list(notes)
-        table = _in_field(table, frame.shape)
-        species = assign_species(table["intensity"], table["intensity_err"], max_classes=max_species, rng=0)
-        table["species"] = species.labels
-    return Found(_checked(table), residual, survey, diagnostics, tuple(dict.fromkeys(warnings)), known)
+        real = _in_field(fit, frame.shape)
+        columns = {name: values[real] for name, values in columns.items()}
+        columns = _placed(columns, fit[real], survey, max_species=max_species)
+    return Found(_checked(columns), residual, survey, diagnostics, tuple(dict.fromkeys(warnings)), known)
 
 
 def _read(
@@ -213,55 +213,56 @@ def detect(
 
 
 def _refine(
-    frame: npt.NDArray[np.generic], table: pd.DataFrame, survey: Survey
-) -> tuple[pd.DataFrame, npt.NDArray[np.float32] | None, dict[str, Any], tuple[str, ...]]:
-    """Joint fit of the whole image, or of overlapping blocks of a large one."""
+    frame: npt.NDArray[np.generic], position: npt.NDArray[np.float64], survey: Survey
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float32] | None, dict[str, Any], tuple[str, ...]]:
+    """(N, 6) FIT of columns at positions (N, 2): joint fit of the whole image, or of overlapping blocks of a large one."""
     if max(frame.shape) <= BLOCK + BLOCK // 2:
         data = np.asarray(frame, dtype=np.float32)
-        done = refine_with_outside(data, table[["y", "x"]].to_numpy(), bright=survey.bright)
+        done = refine_with_outside(data, position, bright=survey.bright)
         more = {"gain": done.gain, "zero": done.zero, "width_px": done.width, "jitter_px": done.jitter_px}
-        return _merged(table, done, survey.zoom), data - done.model, more, done.warnings
-    parts: list[pd.DataFrame] = []
+        return _numbers(done.table), data - done.model, more, done.warnings
+    fit = np.full((len(position), len(FIT)), np.nan)
     notes: list[str] = []
     margin = round(OVERLAP * survey.spacing_px)
+    pixel = np.floor(position + 0.5)
     for y in range(0, frame.shape[0], BLOCK):
         for x in range(0, frame.shape[1], BLOCK):
-            top, left = max(0, y - margin), max(0, x - margin)
-            piece = np.asarray(frame[top : y + BLOCK + margin, left : x + BLOCK + margin], dtype=np.float32)
-            near = table.y.between(top - 0.5, top + piece.shape[0] - 0.5, inclusive="left")
-            near &= table.x.between(left - 0.5, left + piece.shape[1] - 0.5, inclusive="left")
-            part = table[near].reset_index(drop=True)
-            own = (
-                part.y.ge(y - 0.5)
-                & part.y.lt(y + BLOCK - 0.5)
-                & part.x.ge(x - 0.5)
-                & part.x.lt(x + BLOCK - 0.5)
-            )
+            own = (pixel // BLOCK == (y // BLOCK, x // BLOCK)).all(axis=1)
             if not own.any():
                 continue
-            done = refine_with_outside(piece, part[["y", "x"]].to_numpy() - (top, left), bright=survey.bright)
-            here = part.assign(y=part.y - top, x=part.x - left)
-            fitted = _merged(here, done, survey.zoom)
-            parts.append(fitted.assign(y=fitted.y + top, x=fitted.x + left)[own.to_numpy()])
+            corner = np.maximum(0, np.array([y, x]) - margin)
+            piece = frame[corner[0] : y + BLOCK + margin, corner[1] : x + BLOCK + margin]
+            near = ((pixel >= corner) & (pixel < corner + piece.shape)).all(axis=1)
+            data = np.asarray(piece, dtype=np.float32)
+            done = refine_with_outside(data, position[near] - corner, bright=survey.bright)
+            fit[own] = _numbers(done.table)[own[near]] + (*corner, 0, 0, 0, 0)
             notes += done.warnings
-    return pd.concat(parts, ignore_index=True), None, {}, tuple(notes)
+    return fit, None, {}, tuple(notes)
 
 
-def _in_field(table: pd.DataFrame, shape: tuple[int, ...]) -> pd.DataFrame:
+def _numbers(table: pd.DataFrame) -> npt.NDArray[np.float64]:
+    """(N, 6) FIT of a table of the fit."""
+    return np.stack([table[name].to_numpy(float) for name in FIT], axis=1)
+
+
+def _in_field(fit: npt.NDArray[np.float64], shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
     """Columns that the fit left inside the image, with a height: one that it pushed out or emptied is none."""
-    y, x, intensity = (table[name].to_numpy() for name in ("y", "x", "intensity"))
-    inside = (y >= -0.5) & (y <= shape[0] - 0.5) & (x >= -0.5) & (x <= shape[1] - 0.5) & (intensity > 0)
-    return table if inside.all() else table[inside].reset_index(drop=True)
+    position, height = fit[:, :2], fit[:, 4]
+    inside = ((position >= -0.5) & (position <= np.array(shape) - 0.5)).all(axis=1)
+    return np.asarray(inside & (height > 0))
 
 
-def _merged(table: pd.DataFrame, done: Refined, zoom: float) -> pd.DataFrame:
-    """The fit's columns, at the mean of its positions and the network's, see `predict.placing`."""
-    columns = ["y", "x", "y_err", "x_err", "intensity", "intensity_err"]
-    fitted = done.table[columns].to_numpy(dtype=float, copy=True)
-    found, score = table[["y", "x"]].to_numpy(), table["score"].to_numpy()
-    fitted[:, :2], fitted[:, 2:4] = place(fitted[:, :2], fitted[:, 2:4], found, score=score, zoom=zoom)
-    return table.assign(**dict(zip(columns, fitted.T, strict=True)))
+def _placed(
+    columns: dict[str, npt.NDArray[Any]], fit: npt.NDArray[np.float64], survey: Survey, *, max_species: int
+) -> dict[str, npt.NDArray[Any]]:
+    """The columns at the mean of the fit's (N, 6) positions and the network's (`predict.placing`), and with species."""
+    found = np.stack([columns["y"], columns["x"]], axis=1)
+    position, error = place(fit[:, :2], fit[:, 2:4], found, score=columns["score"], zoom=survey.zoom)
+    species = assign_species(fit[:, 4], fit[:, 5], max_classes=max_species, rng=0)
+    values = np.concatenate([position, error, fit[:, 4:]], axis=1)
+    return columns | dict(zip(FIT, values.T, strict=True)) | {"species": species.labels}
 
 
-def _checked(table: pd.DataFrame) -> pd.DataFrame:
-    return check_table(table.assign(frame=0), "atoms").drop(columns="frame")
+def _checked(columns: dict[str, npt.NDArray[Any]]) -> pd.DataFrame:
+    table = pd.DataFrame(columns | {"frame": np.zeros(len(columns["y"]), np.int64)})
+    return check_table(table, "atoms").drop(columns="frame")
