@@ -19,6 +19,7 @@ from atomreel.interpret.lattice import DISTORTION, fit_lattices
 from atomreel.interpret.species import SpeciesModel, fit_species
 from atomreel.kinetics.beam import knock_on
 from atomreel.nets.columns import ColumnFinder
+from atomreel.pipeline.progress import tell_translation
 from atomreel.pipeline.source import SAMPLES, Source, has_content, spread
 from atomreel.pipeline.windows import Windows, choose_windows
 from atomreel.predict.backend import Backend, choose_backend
@@ -90,6 +91,7 @@ def plan_columns(source: Source, recipe: Recipe) -> ColumnPlan:
     """Look at a few frames. Deterministic: a resumed run finds the same."""
     options = recipe.columns
     samples = _samples(source)
+    tell_translation()
     survey = survey_columns(
         samples,
         model=options.model,
