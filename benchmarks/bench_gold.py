@@ -3,7 +3,7 @@
 Fresh simulated images: gold particles known atom by atom in HRTEM with dark columns, with bright columns and in any optics, and in STEM;
 and images of anything in STEM, HRTEM and STM. Each is read twice: without the evidence of spacings and skewness for the contrast and without the lattice
 around a candidate, and as shipped. Counted are contrast read right, and columns as found, before the joint fit: pooled F1 and the mean of
-the images' F1. Writes measured/gold.json. Takes seven minutes on one core.
+the images' F1. Writes measured/gold.json. Takes three minutes of one core.
 """
 
 from __future__ import annotations

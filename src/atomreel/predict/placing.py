@@ -1,7 +1,4 @@
-"""Where a column is, from two who have looked at the same pixels: the joint fit, and the network, which has seen lattices.
-
-How well the network places columns is not known beforehand, but the columns of an image say it: how far both are apart.
-"""
+"""Where a column is, from two who have looked at the same pixels: the joint fit, and the network, which has seen lattices."""
 
 from __future__ import annotations
 
@@ -11,11 +8,8 @@ import numpy.typing as npt
 from atomreel.interpret.evenness import scatter_over_claim
 
 Array = npt.NDArray[np.float64]
-MEDIAN_SQUARE = 0.4549  # of a standard normal variable
-BEFORE = 0.4  # px of the network: typical distance of both before looking, worth WORTH columns
-WORTH = 10
-FURTHER = 1.15  # by which the network errs more than both are apart, as both read the same noise
-LEAST = 0.3  # px of the network: it is never taken to err less, since it adds nothing to a fit that has used all the pixels tell
+KNOWN = 0.3  # px of the network: a fit that errs more knows less than the network
+WORTH = 10  # columns that what is usual is worth before looking
 DISAGREED = 0.13  # by which the variance grows with the squared distance of both, over its typical one
 DOUBTED = 2.2  # by which it grows with the probability that there is no column
 NARROWEST = 0.5  # of the claim: no lattice is believed to be more even
@@ -24,21 +18,19 @@ NARROWEST = 0.5  # of the claim: no lattice is believed to be more even
 def place(fitted: Array, errors: Array, found: Array, *, score: Array, zoom: float) -> tuple[Array, Array]:
     """(N, 2) positions and their 1σ errors [px of the image] from those of the fit, `fitted` and `errors`, and of the network, `found`.
 
-    score: (N,) probability that the column is real. zoom: px of the network per px of the image. With σ the error of the fit and D FURTHER times
-    the typical distance of both in the image, at least LEAST, the fit has the weight 1/(1 + (σ/D)⁴): a clear column stays where the fit puts it. The
-    weight falls faster than that of independent errors, as both read the same noise.
-    Both err alike for the most part, so the mean is claimed to be no better than the fit; worse where both disagree more
-    than elsewhere, or where there may be no column; and no worse than the scatter of columns about the middle of opposite neighbours allows.
+    score: (N,) probability that the column is real. zoom: px of the network per px of the image. With σ the error of the fit, it has the
+    weight 1/(1 + (σ/KNOWN)⁴): both read the same noise, and a fit that has used all that the pixels tell gains nothing from the
+    network, so the weight turns faster than that of independent errors. Both err alike for the most part, so the mean is
+    claimed to be no better than the fit; worse where both disagree more than elsewhere in the image, or where there may be no
+    column; and no worse than the scatter of columns about the middle of opposite neighbours allows.
     """
     if not len(fitted):
         return fitted.copy(), errors.copy()
+    # where the fit hardly knows a column, its covariance can end at zero along one axis: it is known as badly as along the other
+    errors = np.where(errors > 0, errors, errors.max(1, keepdims=True))
     away = found - fitted
     error = np.nan_to_num(errors).mean(1, keepdims=True)
-    apart = float(np.median(away**2)) / MEDIAN_SQUARE
-    before = (BEFORE / zoom) ** 2
-    typical = FURTHER * np.sqrt((len(away) * apart + WORTH * before) / (len(away) + WORTH))
-    typical = max(float(typical), LEAST / zoom)
-    position = fitted + away * (error**4 / (error**4 + typical**4))
+    position = fitted + away * (error**4 / (error**4 + (KNOWN / zoom) ** 4))
     square = (away**2).mean(1, keepdims=True) / np.maximum(error**2, 1e-12)
     usual = (len(away) * float(np.median(square)) / np.log(2) + WORTH) / (len(away) + WORTH)
     claim = errors * np.sqrt(1 + DOUBTED * (1 - score[:, None]))
