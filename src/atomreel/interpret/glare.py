@@ -11,7 +11,7 @@ import numpy.typing as npt
 from scipy.spatial import cKDTree
 
 Array = npt.NDArray[np.float64]
-SHARE = 0.05  # of what a neighbour has more than usual; 0.01 to 0.1 in simulated graphene with Si and probe tails, 0.03 in a real movie
+SHARE = 0.05  # of what a neighbour has more than usual; 0.01 to 0.1 in simulated graphene with Si by the probe's tails, 0.03 on a real Si
 REACH = 1.5  # nearest-site distances: as far as first neighbours
 
 
