@@ -29,6 +29,7 @@ CASES = {"graphene": (0.12, 0.9), "ws2": (0.16, 1.0)}  # Å per pixel, FWHM of t
 SIZE = 256  # px
 GROUND = 0.1  # background, of the brightest column
 NEAR = 3.5  # σ of the peak: neighbours within share pixels and are free in the bound
+INNER = 5.0  # σ of the peak: what lies further from the border has all its neighbours in the field
 Array = npt.NDArray[np.float64]
 
 
@@ -98,13 +99,15 @@ def one(material: str, counts: float, rng: np.random.Generator) -> dict[str, Any
         inside=np.array([a for a, _ in matched], int),
     )
     claimed = found.table[["y_err", "x_err"]].to_numpy()[[b for _, b in matched]].reshape(-1, 2)
-    return {"true": len(inside), "hit": len(matched), "false": false, "error": error * pixel * 100, "bound": least * pixel * 100, "claimed": claimed * pixel * 100, "bright": found.survey.bright}  # fmt: skip
+    place = points[[a for a, _ in matched]].reshape(-1, 2)
+    inner = ((place > INNER * sigma) & (place < SIZE - 1 - INNER * sigma)).all(1)
+    return {"true": len(inside), "hit": len(matched), "false": false, "error": error * pixel * 100, "bound": least * pixel * 100, "claimed": claimed * pixel * 100, "inner": inner, "bright": found.survey.bright}  # fmt: skip
 
 
 def pooled(parts: list[dict[str, Any]]) -> dict[str, float]:
     true, hit, false = (sum(part[key] for part in parts) for key in ("true", "hit", "false"))
-    error, least, claimed = (
-        np.concatenate([part[key] for part in parts]) for key in ("error", "bound", "claimed")
+    error, least, claimed, inner = (
+        np.concatenate([part[key] for part in parts]) for key in ("error", "bound", "claimed", "inner")
     )
     return {
         "columns": true,
@@ -112,6 +115,7 @@ def pooled(parts: list[dict[str, Any]]) -> dict[str, float]:
         "precision": hit / max(hit + false, 1),
         "recall": hit / true,
         "rmse_pm": float(np.sqrt((error**2).mean())) if hit else float("nan"),
+        "rmse_inner_pm": float(np.sqrt((error[inner] ** 2).mean())) if inner.any() else float("nan"),
         "median_bound_pm": float(np.median(least)) if hit else float("nan"),
         "rms_bound_pm": float(np.sqrt((least**2).mean())) if hit else float("nan"),
         "within_1_sigma": float((np.abs(error) < claimed).mean()) if hit else float("nan"),
