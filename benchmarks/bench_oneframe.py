@@ -222,13 +222,13 @@ def main() -> None:
     kept = json.loads(target.read_text(encoding="utf-8")) if target.exists() else {}
     if arguments.only in (None, "simulated"):
         made = kept.setdefault("simulated", {})
-        for seed, peak in ((21, 60.0), (23, 25.0), (41, 60.0), (42, 25.0), (43, 25.0)):
+        for seed, peak in ((21, 60.0), (23, 25.0), (41, 60.0), (42, 25.0), (43, 25.0), (56, 25.0)):
             movie = simulate_ws2_movie(seed, frames=FRAMES, size=SIZE, peak=peak)
             name = f"WS2, {peak:g} counts, movie {seed}"
             made[name] = simulated(
                 name, movie.frames, movie.defects, pixel=movie.pixel, out=arguments.out / f"ws2-{seed}"
             )
-        for seed, peak in ((31, 30.0), (44, 30.0)):
+        for seed, peak in ((31, 30.0), (44, 30.0), (48, 30.0)):
             frames, true, pixel = graphene(seed, peak=peak)
             name = f"graphene, {peak:g} counts, movie {seed}"
             made[name] = simulated(name, frames, true, pixel=pixel, out=arguments.out / f"graphene-{seed}")

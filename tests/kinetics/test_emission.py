@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import binomtest
 
 from atomreel.core.errors import InputError
-from atomreel.kinetics.emission import likelihood_of_labels, likelihood_of_scores
+from atomreel.kinetics.emission import class_shares, likelihood_of_labels, likelihood_of_scores
 from atomreel.kinetics.hidden import fit_hidden
 from atomreel.kinetics.markov import count_transitions, fit_rates
 
@@ -89,3 +89,28 @@ def test_bad_probabilities() -> None:
             likelihood_of_scores(p)
     with pytest.raises(InputError, match="prior"):
         likelihood_of_scores([[0.5, 0.5]], prior=[1.0, 0.0])
+
+
+def test_classes_rarer_than_in_training_are_counted_right() -> None:
+    """97 in 100 are of one class: its mistakes outnumber the others, and the likeliest shares know it."""
+    rng = np.random.default_rng(4)
+    truth = rng.choice(3, 4000, p=[0.97, 0.02, 0.01])
+    level = truth + rng.normal(0, 0.7, 4000)
+    likelihood = np.exp(-0.5 * ((level[:, None] - np.arange(3)) / 0.7) ** 2)
+    p = likelihood / likelihood.sum(axis=1, keepdims=True)
+    share, each = class_shares(likelihood_of_scores(p))
+    assert (p.argmax(axis=1) == 1).mean() > 0.15  # called so, wrongly
+    assert share == pytest.approx([0.97, 0.02, 0.01], abs=0.01)
+    assert np.allclose(each.sum(axis=1), 1)
+    off = (each[:, 0] - (truth == 0)).reshape(40, 100).sum(axis=1)
+    scatter = np.sqrt((each[:, 0] * (1 - each[:, 0])).reshape(40, 100).sum(axis=1))
+    assert 0.55 < (np.abs(off) < scatter).mean() < 0.85
+
+
+def test_what_has_no_weight_is_not_counted() -> None:
+    log = np.log([[0.9, 0.1]] * 5 + [[0.1, 0.9]] * 50)
+    share, _ = class_shares(log, weight=np.array([1.0] * 5 + [0.0] * 50))
+    assert share[0] > 0.8
+    for wrong in ({"weight": np.zeros(55)}, {"weight": np.ones(3)}, {"weight": -np.ones(55)}):
+        with pytest.raises(InputError):
+            class_shares(log, **wrong)

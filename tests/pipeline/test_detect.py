@@ -134,6 +134,30 @@ def test_counts_are_sums_of_scores_with_their_errors(tmp_path: Path) -> None:
     assert more == pytest.approx(np.hypot(exact, 0.5 * moved / 0.01), rel=0.01)
 
 
+def test_counts_know_that_a_classifier_errs(tmp_path: Path) -> None:
+    """Most defects are V_S, of which every seventh is taken for V_W: counts by frame are right within their errors."""
+    source = opened(tmp_path, np.random.default_rng(0).integers(0, 9, (40, 40, 40)).astype(np.uint16))
+    made = Calibration(
+        {"brighter": 0.0, "dimmer": 0.0}, 1.0, 0.0, 3, {}, {}, tuple(map(tuple, np.zeros((4, 4))))
+    )
+    rng = np.random.default_rng(5)
+    frame, truth = np.repeat(np.arange(40), 30), rng.choice(2, 1200, p=[0.93, 0.07])
+    level = truth + rng.normal(0, 0.5, 1200)
+    likelihood = np.exp(-2 * (level[:, None] - np.arange(2)) ** 2)
+    p = np.column_stack([0.98 * likelihood / likelihood.sum(1, keepdims=True), np.full((1200, 2), 0.01)])
+    every = pd.DataFrame(p, columns=["p_V_S", "p_V_W", "p_pristine", "p_none"])
+    every = every.assign(frame=frame, detected="dimmer", logit=20.0, z=4.0, score=p.max(1))
+    every["kind"] = np.where(p[:, 0] > p[:, 1], "V_S", "V_W")
+    counts = count_defects(every, source, calibration=made, frames=list(range(40)), least=0.5)
+    found = counts[counts["kind"] == "V_W"]
+    true = np.bincount(frame[truth == 1], minlength=40)
+    assert (every["kind"] == "V_W").sum() > 1.8 * true.sum()
+    assert found["expected"].sum() == pytest.approx(true.sum(), rel=0.2)
+    off = (found["expected"] - true) / found["expected_err"]
+    assert 0.8 < np.sqrt((off**2).mean()) < 1.25
+    assert counts.groupby("frame")["expected"].sum().to_numpy() == pytest.approx(30, rel=1e-4)
+
+
 def test_a_movie_without_a_lattice_is_refused(tmp_path: Path) -> None:
     source = opened(tmp_path, np.random.default_rng(0).poisson(5, (2, 96, 96)).astype(np.uint16))
     with pytest.raises(InputError, match=r"no frame to learn from.*no lattice"):

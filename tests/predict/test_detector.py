@@ -8,7 +8,7 @@ import pytest
 
 from atomreel.core.errors import InputError
 from atomreel.interpret.scenes import Scene
-from atomreel.predict.detector import KINDS, calibrate, detections
+from atomreel.predict.detector import KINDS, TWINS, calibrate, detections
 
 
 def flat_scene(residual: np.ndarray) -> Scene:
@@ -45,30 +45,38 @@ def test_nothing_found_is_an_empty_table() -> None:
     assert {"y", "x", "kind", "logit"} <= set(found)
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_scores_are_frequencies(seed: int) -> None:
+def heights(rng: np.random.Generator, n: int) -> np.ndarray:
+    """|z| of maxima of noise above 2, which become rarer as u·exp(−u²/2), by rejection."""
+    u = rng.uniform(2, 7, 400 * n)
+    return np.asarray(u[rng.random(len(u)) < u / 2 * np.exp(2 - u**2 / 2)][:n])
+
+
+def noise(rng: np.random.Generator, n: int, kind: str) -> pd.DataFrame:
+    return pd.DataFrame({"kind": kind, "logit": rng.normal(-4.0, 1.5, n), "z": heights(rng, n)})
+
+
+@pytest.mark.parametrize(("seed", "excess"), [(0, 1.0), (1, 1.0), (2, 1.5), (3, 1.5)])
+def test_scores_are_frequencies(seed: int, excess: float) -> None:
+    """Also where the twins have more noise than the frames, by `excess`."""
     rng = np.random.default_rng(seed)
-
-    def table(n: int, kind: int, centre: float) -> pd.DataFrame:
-        return pd.DataFrame(
-            {"kind": KINDS[kind], "logit": rng.normal(centre, 1.5, n), "z": rng.normal(3, 1, n)}
-        )
-
     found, false, truth = [], [], []
     for _ in range(12):
-        parts = [table(6, 0, 0.0), table(10, 1, 3.0), table(5, 1, 0.0)]
-        truth += [0] * 6 + [1] * 10 + [0] * 5
-        found.append(pd.concat(parts, ignore_index=True))
-        false.append(pd.concat([table(6, 0, 0.0), table(5, 1, 0.0)], ignore_index=True))
+        real = pd.DataFrame({"kind": "dimmer", "logit": rng.normal(-1, 2, 10), "z": rng.normal(3.7, 0.8, 10)})
+        found.append(pd.concat([noise(rng, 30, "brighter"), real[real["z"] > 2], noise(rng, 30, "dimmer")]))
+        truth += [0] * 30 + [1] * int((real["z"] > 2).sum()) + [0] * 30
+        many = round(30 * excess * TWINS)
+        false.append(pd.concat([noise(rng, many, kind) for kind in KINDS]))
     made = calibrate(found, false)
     every = pd.concat(found, ignore_index=True)
     p, y = made.scores(every), np.array(truth)
     dimmer = every["kind"].to_numpy() == "dimmer"
-    assert p[~dimmer].mean() < 0.35  # brighter ones are all noise
-    for low, high in ((0.0, 0.5), (0.5, 0.9), (0.9, 1.01)):
+    assert p[~dimmer].mean() < 0.02  # brighter ones are all noise
+    assert abs(p.sum() / y.sum() - 1) < 0.25
+    for low, high in ((0.0, 0.3), (0.3, 0.7), (0.7, 1.01)):
         part = dimmer & (p >= low) & (p < high)
-        assert abs(p[part].mean() - y[part].mean()) < 0.17
-    assert made.found == {"brighter": 72, "dimmer": 180}
+        assert abs(p[part].mean() - y[part].mean()) < 0.15
+    assert made.found["brighter"] == 360
+    assert made.false["dimmer"] == pytest.approx(360 * excess)
 
 
 def test_a_surer_output_has_a_higher_score_and_bounds_hold() -> None:

@@ -267,7 +267,7 @@ def _tail(z: Array, valid: Mask, sigma: float) -> float:
     """Width of the fall-off of the maxima's heights between 2 and 3, of the sign that has fewer; 1 for a Gaussian field."""
     fewest: tuple[int, int] | None = None
     for sign in (1, -1):
-        heights = _tops(sign * z, valid, sigma)[2]
+        heights = tops(sign * z, valid, sigma)[2]
         counts = int((heights >= LEAST + 1).sum()), int((heights >= LEAST).sum())
         fewest = counts if fewest is None else min(fewest, counts)
     high, low = fewest or (0, 0)
@@ -276,8 +276,8 @@ def _tail(z: Array, valid: Mask, sigma: float) -> float:
     return float(np.clip(np.sqrt(((LEAST + 1) ** 2 - LEAST**2) / (2 * fall)), 1.0, MOST_TAIL))
 
 
-def _tops(z: Array, valid: Mask, sigma: float) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], Array]:
-    """Rows, columns and heights of the maxima ≥ 2, highest first."""
+def tops(z: Array, valid: Mask, sigma: float) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], Array]:
+    """Rows, columns and heights of the maxima ≥ 2 of z (Y, X) in the valid area, highest first."""
     size = 2 * max(1, round(1.5 * sigma)) + 1
     y, x = np.nonzero((z == ndimage.maximum_filter(z, size)) & (z >= LEAST) & valid)
     order = np.argsort(-z[y, x], kind="stable")
@@ -305,10 +305,10 @@ def candidates(residual: Residual) -> pd.DataFrame:
 
 def _maxima(residual: Residual, sign: int) -> pd.DataFrame:
     z, sigma = sign * residual.z, residual.sigma
-    y, x, height = _tops(z, residual.valid, sigma)
+    y, x, height = tops(z, residual.valid, sigma)
     false = residual.false_maxima(height) / 2
     q = np.maximum.accumulate(false / np.arange(1, len(y) + 1)).clip(max=1.0) if len(y) else np.zeros(0)
-    position = np.array([_vertex(z, i, j) for i, j in zip(y, x, strict=True)]).reshape(-1, 2)
+    position = np.array([vertex(z, i, j) for i, j in zip(y, x, strict=True)]).reshape(-1, 2)
     error = np.sqrt(2) * sigma / np.maximum(height, 1e-9)
     area = [_area(z, i, j, 4 * sigma) for i, j in zip(y, x, strict=True)]
     return pd.DataFrame(
@@ -325,7 +325,8 @@ def _maxima(residual: Residual, sign: int) -> pd.DataFrame:
     )
 
 
-def _vertex(z: Array, i: int, j: int) -> tuple[float, float]:
+def vertex(z: Array, i: int, j: int) -> tuple[float, float]:
+    """Where the parabolas through (i, j) and its neighbours are highest, at most half a pixel away."""
     out = []
     for at, line, n in ((i, z[:, j], z.shape[0]), (j, z[i], z.shape[1])):
         shift = 0.0

@@ -11,6 +11,7 @@ from atomreel.core.errors import InputError
 
 Floats = npt.NDArray[np.float64]
 HALF = 0.5  # added to every count of a test: what was not seen in it can still happen
+ROUNDS = 500  # of expectation–maximisation at most
 LEAST = 1e-6  # probabilities are taken to be no smaller: no classifier is calibrated beyond that
 
 
@@ -64,3 +65,34 @@ def likelihood_of_scores(probabilities: npt.ArrayLike, *, prior: npt.ArrayLike |
     if before.shape != p.shape[1:] or not (np.isfinite(before) & (before > 0)).all():
         raise InputError(f"prior: expected {p.shape[1]} shares above 0, got {before}")
     return np.asarray(np.log(np.maximum(p, LEAST)) - np.log(before / before.sum()))
+
+
+def class_shares(
+    log_likelihood: npt.ArrayLike, *, weight: npt.ArrayLike | None = None
+) -> tuple[Floats, Floats]:
+    """(n,) how often each class occurs among things that a classifier saw, and (N, n) probabilities of each thing with these shares.
+
+    log_likelihood: (N, n), of `likelihood_of_scores` or `likelihood_of_labels`. weight: (N,) by which things count, 0 to 1. Expectation–
+    maximisation to the most likely shares (M. Saerens, P. Latinne and C. Decaestecker, Neural Computation 14 (2002) 21), with half a
+    thing of every class seen before: a class that the test showed as often as any may be rare here, and what is then called so is
+    mostly another one. Raises InputError for other shapes, and where nothing counts.
+    """
+    log = np.asarray(log_likelihood, dtype=float)
+    counts = np.ones(len(log)) if weight is None else np.asarray(weight, dtype=float)
+    if log.ndim != 2 or counts.shape != log.shape[:1] or not np.isfinite(log).all():
+        raise InputError(
+            f"log_likelihood: expected finite numbers (N, n) and N weights, got {log.shape} and {counts.shape}"
+        )
+    if not (counts >= 0).all() or not counts.sum() > 0:
+        raise InputError("weights: expected numbers of 0 or more, one of them above 0")
+    like = np.exp(log - log.max(axis=1, keepdims=True))
+    share = np.full(log.shape[1], 1 / log.shape[1])
+    for _ in range(ROUNDS):
+        each = like * share
+        each /= each.sum(axis=1, keepdims=True)
+        before = share
+        share = counts @ each + HALF
+        share /= share.sum()
+        if np.abs(share - before).max() < 1e-6:
+            break
+    return share, np.asarray(each)

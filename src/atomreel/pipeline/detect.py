@@ -19,6 +19,7 @@ from atomreel.core.tables import check_table
 from atomreel.interpret.reflections import Reflections, find_reflections
 from atomreel.interpret.sampling import resampled, residual_at, work_factor
 from atomreel.interpret.scenes import LIKELY, SURE, Scene, scene_of
+from atomreel.kinetics.emission import class_shares, likelihood_of_scores
 from atomreel.pipeline.source import Source, spread
 from atomreel.predict.detector import (
     KINDS,
@@ -40,6 +41,7 @@ TRIED = 12  # frames among which the sharpest is looked for
 WITNESSES = 12  # frames, with their pristine twins, that the scores are calibrated on
 UNNAMED = ("none", "pristine")  # answers of a classifier that leave a detection what it was
 LEAST = 0.02  # score below which a detection is not even counted
+SHOWN = 0.5  # expected in all frames: kinds of fewer, which no detection is called, have no row
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,10 +200,11 @@ def _found_again(injected: pd.DataFrame) -> dict[str, dict[str, float | int]]:
 
 def _named(source: Source, seen: _Pass, classifier: str | None) -> dict[int, pd.DataFrame]:
     """The tables with kinds of the classifier, where there is one: score is then detector times classifier."""
+    tables = {i: one[one["score"] >= LEAST].reset_index(drop=True) for i, one in seen.tables.items()}
     if classifier is None:
-        return seen.tables
+        return tables
     out = {}
-    for index, table in seen.tables.items():
+    for index, table in tables.items():
         image = source.clean(index)[0]
         crops = crops_at(
             image, table[["y", "x"]].to_numpy(), lattice_px=seen.lattice[index], model=classifier
@@ -221,7 +224,6 @@ def _assemble(source: Source, tables: dict[int, pd.DataFrame]) -> pd.DataFrame:
     parts = [table.assign(frame=source.frames[index]) for index, table in sorted(tables.items())]
     every = pd.concat(parts, ignore_index=True)
     first = ["frame", "y", "x", "y_err", "x_err", "kind", "score", "source"]
-    every = every[every["score"] >= LEAST]
     every = every.astype({"frame": "int64", "kind": "str", "source": "str"})
     return every[[*first, *[name for name in every if name not in first]]].reset_index(drop=True)
 
@@ -229,30 +231,51 @@ def _assemble(source: Source, tables: dict[int, pd.DataFrame]) -> pd.DataFrame:
 def count_defects(
     every: pd.DataFrame, source: Source, *, calibration: Calibration, frames: list[int], least: float
 ) -> pd.DataFrame:
-    """frame, t_s (where known), kind, expected = Σ p, expected_err, hard: number with p ≥ least; of every kind in each of `frames`
+    """frame, t_s (where known), kind, expected, expected_err, hard: number with score ≥ least; of every kind in each of `frames`
     (indices of `source`).
 
-    expected_err² = Σ p(1 − p) of the detection, and what the calibration is uncertain by, which all frames share. What is
-    missed is in neither.
+    expected = Σ s q, with s the detector's score and q the probability of the kind (`_of_kinds`), so that what a classifier
+    takes for another kind now and then is counted right on average. expected_err² = Σ s q (1 − s q), and what the calibration of the
+    detector is uncertain by, which all frames share. What is missed is in neither.
     """
-    kinds = sorted(set(every["kind"])) or list(KINDS)
+    plain = every.assign(kind=every["detected"]) if "detected" in every else every
+    score, shares = calibration.scores(plain), _of_kinds(every, calibration.scores(plain))
     rows = []
     for index in frames:
-        here = every[every["frame"] == source.frames[index]]
-        for kind in kinds:
-            own = here[here["kind"] == kind]
-            p = own["score"].to_numpy(float)
-            plain = own.assign(kind=own["detected"]) if "detected" in own else own
-            share = p / np.maximum(calibration.scores(plain), 1e-12)
-            doubt = np.hypot(np.sqrt((p * (1 - p)).sum()), expected_error(calibration, plain, share))
+        here = (every["frame"] == source.frames[index]).to_numpy()
+        for kind, share in shares.items():
+            p = score[here] * share[here]
+            doubt = np.hypot(
+                np.sqrt((p * (1 - p)).sum()), expected_error(calibration, plain[here], share[here])
+            )
+            hard = here & (every["kind"] == kind).to_numpy() & (every["score"] >= least).to_numpy()
             row: dict[str, Any] = {"frame": source.frames[index]}
             if source.movie.times is not None:
                 row["t_s"] = float(source.movie.times[index])
             rows.append(
-                row
-                | {"kind": kind, "expected": p.sum(), "expected_err": doubt, "hard": int((p >= least).sum())}
+                row | {"kind": kind, "expected": p.sum(), "expected_err": doubt, "hard": int(hard.sum())}
             )
     return pd.DataFrame(rows)
+
+
+def _of_kinds(every: pd.DataFrame, score: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[np.float64]]:
+    """kind → (N,) probability that each detection, if real, is of it; 1 in sum. Without a classifier it is what the detector says.
+
+    A classifier's probabilities hold for classes as frequent as in its training; here they are as frequent as all detections together
+    make likely. What is none of its kinds stays what the detector said.
+    """
+    own = every["detected"] if "detected" in every else every["kind"]
+    found = {kind: (own == kind).to_numpy(float) for kind in sorted(set(own)) or list(KINDS)}
+    answers = every.filter(like="p_")
+    if not answers.shape[1] or not len(every):
+        return found
+    names = [str(name).removeprefix("p_") for name in answers]
+    each = class_shares(likelihood_of_scores(answers), weight=score)[1]
+    unnamed = each[:, [name in UNNAMED for name in names]].sum(axis=1)
+    found = {kind: part * unnamed for kind, part in found.items()}
+    named = {name: each[:, k] for k, name in enumerate(names) if name not in UNNAMED}
+    shown = set(every["kind"])
+    return {k: v for k, v in (named | found).items() if k in shown or float((score * v).sum()) >= SHOWN}
 
 
 def _draw(

@@ -13,18 +13,25 @@ from scipy import ndimage, optimize
 from scipy.special import expit, logit
 
 from atomreel.core.errors import InputError
+from atomreel.interpret.residual import tops, vertex
 from atomreel.interpret.sampling import to_image
 from atomreel.interpret.scenes import Scene, pristine, surrogate, transplanted
 from atomreel.nets.detector import CLASSES
 
 Array = npt.NDArray[np.float64]
 KINDS = CLASSES[1:]
-AGREES = 1.5  # least z, of the right sign, near a detection
-LEAST = 0.03  # output of the network below which nothing is even counted
-# what is known of the calibration before any detection
-SLOPE, SLOPE_SD = 1.0, 0.5
-LEVEL, LEVEL_SD = 0.0, 3.0
-HEIGHT_SD = 1.0
+BOUND = 1e-3  # outputs of the network are taken to be no nearer to 0 and 1
+WEAK, FEW = (
+    2.5,
+    10.0,
+)  # |z| below which hardly anything is a defect; maxima by which their number is shrunk towards a twin's
+TWINS = 2  # made of every frame that calibrates
+MIDDLE, MOST = 4.0, 6.0  # |z| from which heights count, and up to which
+# What is known of a calibration before any detection. Heights: maxima of noise become rarer by u·exp(−u²/2), those of defects hardly;
+# the network: its log odds add little to what the height says (found on simulated movies).
+LEVEL, LEVEL_SD = -2.0, 1.5
+SLOPE, SLOPE_SD = 0.3, 0.3
+HEIGHT, HEIGHT_SD = 3.0, 1.5
 COLUMNS = ("y", "x", "y_err", "x_err", "kind", "logit", "z")
 
 
@@ -37,79 +44,42 @@ def defect_maps(net: torch.nn.Module, scene: Scene) -> npt.NDArray[np.float32]:
 
 
 def detections(maps: npt.NDArray[np.float32], scene: Scene, *, factor: float = 1.0) -> pd.DataFrame:
-    """What the maps of the network say: y, x, y_err, x_err [px of the image], kind, logit (of the output), z.
+    """What stands out of the residual, and what the network says of it: y, x, y_err, x_err [px of the image], kind, logit, z.
 
-    A detection is a maximum of "brighter" or "dimmer" within the valid area. Its position is the nearest maximum of the residual's
-    z of that sign, at most 1.5 σ away, with √2 σ/|z| as its 1σ error. Where |z| is nowhere 1.5 there, the residual says nothing
-    of the kind and it is no detection: the rims of strong defects, of which no label says what they are.
+    A detection is a maximum of z (brighter) or −z (dimmer) of at least 2 in the valid area; 1σ of its position is √2 σ/|z|. logit: log
+    odds of the network's largest output of that kind within 1 σ, 7 at most either way. The weakest are nearly all noise: their
+    scores tell.
     """
-    rows = []
+    reach = 2 * max(1, round(scene.sigma)) + 1
     z = scene.z
-    size = 2 * max(1, round(1.5 * scene.sigma)) + 1
-    for number, kind in enumerate(KINDS, start=1):
-        part = maps[number]
-        top = (part == ndimage.maximum_filter(part, size)) & (part > LEAST) & scene.valid
-        sign = 1 if kind == "brighter" else -1
-        for i, j in np.argwhere(top):
-            place, height = _summit(sign * z, int(i), int(j), 1.5 * scene.sigma)
-            if height < AGREES:
-                continue
-            error = np.sqrt(2) * scene.sigma / height
-            y, x = to_image(np.array(place), factor)
-            value = float(logit(np.clip(part[i, j], 1e-6, 1 - 1e-6)))
-            rows.append((y, x, error * factor, error * factor, kind, value, sign * height))
-    table = pd.DataFrame(rows, columns=list(COLUMNS))
-    floats = [name for name in COLUMNS if name != "kind"]
-    return _once(table.astype(dict.fromkeys(floats, float)), 1.5 * scene.sigma * factor)
-
-
-def _summit(z: Array, i: int, j: int, reach: float) -> tuple[tuple[float, float], float]:
-    """The highest point of z near (i, j), by parabolas, and its height."""
-    r = max(1, round(reach))
-    a, b = max(0, i - r), max(0, j - r)
-    part = z[a : i + r + 1, b : j + r + 1]
-    k, m = np.unravel_index(int(np.argmax(part)), part.shape)
-    y, x = a + int(k), b + int(m)
-    if (
-        not (0 < y < z.shape[0] - 1 and 0 < x < z.shape[1] - 1)
-        or z[y, x] < z[y - 1 : y + 2, x - 1 : x + 2].max()
-    ):
-        return (float(i), float(j)), 0.0  # rises beyond: no maximum of its own
-    out = []
-    for at, line in ((y, z[y - 1 : y + 2, x]), (x, z[y, x - 1 : x + 2])):
-        bend = line[0] - 2 * line[1] + line[2]
-        out.append(at + (float(np.clip(0.5 * (line[0] - line[2]) / bend, -0.5, 0.5)) if bend < 0 else 0.0))
-    return (out[0], out[1]), float(z[y, x])
-
-
-def _once(table: pd.DataFrame, apart: float) -> pd.DataFrame:
-    """Of detections that share a place and a kind, the surest."""
-    table = table.sort_values("logit", ascending=False, kind="stable", ignore_index=True)
-    where, kinds = table[["y", "x"]].to_numpy(float), table["kind"].to_numpy()
-    kept: list[int] = []
-    for row in range(len(table)):
-        same = [k for k in kept if kinds[k] == kinds[row]]
-        if not same or np.min(np.hypot(*(where[same] - where[row]).T)) > apart:
-            kept.append(row)
-    return table.iloc[kept].reset_index(drop=True)
+    parts = []
+    for number, (kind, sign) in enumerate(zip(KINDS, (1, -1), strict=True), start=1):
+        rows, columns, height = tops(sign * z, scene.valid, scene.sigma)
+        place = [vertex(sign * z, int(i), int(j)) for i, j in zip(rows, columns, strict=True)]
+        y, x = to_image(np.array(place, dtype=float).reshape(-1, 2), factor).T
+        output = ndimage.maximum_filter(maps[number], reach)[rows, columns].astype(float)
+        error = np.sqrt(2) * scene.sigma / np.maximum(height, 1e-9) * factor
+        values = (y, x, error, error, kind, logit(np.clip(output, BOUND, 1 - BOUND)), sign * height)
+        parts.append(pd.DataFrame(dict(zip(COLUMNS, values, strict=True)), columns=list(COLUMNS)))
+    return pd.concat(parts, ignore_index=True)
 
 
 def _over(z: Array) -> Array:
-    """How far |z| is above 4, at most 4: beyond, height says nothing more."""
-    return np.minimum(np.abs(z), 8.0) - 4.0
+    """How far |z| is above 4, at most 2: beyond, height says nothing more."""
+    return np.minimum(np.abs(z), MOST) - MIDDLE
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """score = sigmoid(level[kind] + slope · logit + height · (|z| − 4)). frames: how many it was measured on. found, false: detections in them, and
-    in their pristine twins. covariance: of the levels, the slope and the height."""
+    """score = sigmoid(level[kind] + slope · logit + height · (|z| − 4)). frames: how many it was measured on. found, false: detections in
+    them, and in one twin of each on average. covariance: of the levels, the slope and the height."""
 
     level: dict[str, float]
     slope: float
     height: float
     frames: int
     found: dict[str, int]
-    false: dict[str, int]
+    false: dict[str, float]
     covariance: tuple[tuple[float, ...], ...] = ()
 
     def scores(self, table: pd.DataFrame) -> Array:
@@ -135,19 +105,23 @@ def expected_error(calibration: Calibration, table: pd.DataFrame, share: Array) 
 def twin_detections(
     net: torch.nn.Module, scene: Scene, rng: np.random.Generator, *, learned: bool = False
 ) -> pd.DataFrame:
-    """Detections in the pristine twin of a frame: all of them false. learned: the network has learned from this frame and its
-    twin, so that one with noise of its own is taken."""
-    twin = surrogate(scene, rng) if learned else pristine(scene, rng)
-    return detections(defect_maps(net, twin), twin)
+    """Detections in TWINS twins of a frame without its defects: all of them false.
+
+    One is the pristine twin, which keeps what is not random in the misfit but turns its sign, and so the skewness of the noise; the other
+    has noise of its own, as often bright as dark. learned: the network has learned from this frame and its pristine twin, so both are of
+    the second sort.
+    """
+    twins = [surrogate(scene, rng) if learned else pristine(scene, rng), surrogate(scene, rng)]
+    return pd.concat([detections(defect_maps(net, one), one) for one in twins], ignore_index=True)
 
 
 def calibrate(found: Sequence[pd.DataFrame], false: Sequence[pd.DataFrame]) -> Calibration:
-    """What an output is worth, from detections in frames (`found`) and in their pristine twins (`false`), frame by frame.
+    """What an output is worth, from detections in frames (`found`) and in their TWINS twins (`false`), frame by frame.
 
-    If false ones come at rate λ₀ at logit t and height z, all come at λ₀ + λ₁; with η = log λ₁/λ₀ = a + b t + c (|z| − 4), a for each
-    kind, a detection among both lists is from a frame with probability (1 + e^η)/(2 + e^η), and true with e^η/(1 + e^η).
-    Maximum a posteriori with a ~ N(0, 3²), b ~ N(1, 0.5²), c ~ N(0, 1), b and c not negative; |z| counts up to 8. True means: not what noise and misfit make, which the twins know
-    as far as they are as often bright as dark. Raises InputError for lists of unequal length.
+    If false ones come at rate λ₀ at log odds t and height z, all come at λ₀ + λ₁; with η = log λ₁/λ₀ = a + b t + c (|z| − 4), a for each
+    kind, a detection among both lists is from a frame with probability (1 + e^η)/(1 + n + e^η) for n twins, and true with
+    e^η/(1 + e^η). Maximum a posteriori with a ~ N(−2, 1.5²), b ~ N(0.3, 0.3²), c ~ N(3, 1.5²), b and c not negative; |z| counts up to
+    6. True means: not what noise and misfit make, as far as the twins know them. Raises InputError for lists of unequal length.
     """
     if len(found) != len(false) or not found:
         raise InputError(
@@ -158,40 +132,46 @@ def calibrate(found: Sequence[pd.DataFrame], false: Sequence[pd.DataFrame]) -> C
     kind = both["kind"].map({name: k for k, name in enumerate(KINDS)}).to_numpy(int)
     t, over = both["logit"].to_numpy(float), _over(both["z"].to_numpy(float))
 
+    centre = np.array([LEVEL] * len(KINDS) + [SLOPE, HEIGHT])
+    spread = np.array([LEVEL_SD] * len(KINDS) + [SLOPE_SD, HEIGHT_SD])
+
+    own = np.log([_share_of_noise(over[kind == k], real[kind == k]) for k in range(len(KINDS))])[kind]
+
     def cost(values: Array) -> float:
         eta = values[kind] + values[-2] * t + values[-1] * over
-        here = np.logaddexp(0, eta) - np.logaddexp(np.log(2), eta)
-        there = -np.logaddexp(np.log(2), eta)
-        prior = np.sum((values[:-2] - LEVEL) ** 2) / (2 * LEVEL_SD**2) + (values[-2] - SLOPE) ** 2 / (
-            2 * SLOPE_SD**2
+        here = own + np.logaddexp(0, eta)
+        either = np.logaddexp(np.log(TWINS), here)
+        return float(
+            (((values - centre) / spread) ** 2).sum() / 2 - np.where(real, here - either, -either).sum()
         )
-        prior += values[-1] ** 2 / (2 * HEIGHT_SD**2)
-        return float(prior - np.where(real, here, there).sum())
 
-    best = optimize.minimize(
-        cost,
-        np.array([0.0] * len(KINDS) + [SLOPE, 0.0]),
-        method="L-BFGS-B",
-        bounds=[(-30, 30)] * len(KINDS) + [(0.05, 5), (0, 5)],
-    ).x
+    bounds = [(-30, 30)] * len(KINDS) + [(0, 5), (0, 12)]
+    best = optimize.minimize(cost, centre, method="L-BFGS-B", bounds=bounds).x
     return Calibration(
         {name: float(best[k]) for k, name in enumerate(KINDS)},
         float(best[-2]),
         float(best[-1]),
         len(found),
         {name: int(((kind == k) & real).sum()) for k, name in enumerate(KINDS)},
-        {name: int(((kind == k) & ~real).sum()) for k, name in enumerate(KINDS)},
-        _covariance(best, kind, t, over),
+        {name: int(((kind == k) & ~real).sum()) / TWINS for k, name in enumerate(KINDS)},
+        _covariance(best, kind, t, over, own=own),
     )
 
 
+def _share_of_noise(over: Array, real: npt.NDArray[np.bool_]) -> float:
+    """How many of the weakest maxima the frames have for one of a twin; 1 at most. Turning the sign of a misfit makes more than there are."""
+    weak = over < WEAK - MIDDLE
+    return min(1.0, ((weak & real).sum() + FEW) / ((weak & ~real).sum() / TWINS + FEW))
+
+
 def _covariance(
-    best: Array, kind: npt.NDArray[np.int64], t: Array, over: Array
+    best: Array, kind: npt.NDArray[np.int64], t: Array, over: Array, *, own: Array
 ) -> tuple[tuple[float, ...], ...]:
     """Inverse of the expected Fisher information, prior included, at the best values."""
     rows = np.column_stack([*(kind == k for k in range(len(KINDS))), t, over]).astype(float)
     eta = best[kind] + best[-2] * t + best[-1] * over
-    weight = expit(eta - np.log(2)) ** 2 * expit(-eta)
+    root = np.log(TWINS) + own - 2 * np.logaddexp(np.log(TWINS), own + np.logaddexp(0, eta))
+    weight = np.exp(root + eta) * expit(eta)
     prior = np.diag([LEVEL_SD**-2.0] * len(KINDS) + [SLOPE_SD**-2.0, HEIGHT_SD**-2.0])
     made = np.linalg.inv((rows * weight[:, None]).T @ rows + prior)
     return tuple(tuple(float(v) for v in row) for row in made)
