@@ -16,9 +16,11 @@ import tomli_w
 from atomreel.core.errors import InputError, RunError
 from atomreel.core.files import sha256
 from atomreel.interpret.lattice import fit_lattices
+from atomreel.interpret.levels import Levels
 from atomreel.kinetics.intervals import Estimate, rate
-from atomreel.pipeline.reactions import bare_sites, per_dose, reactions_of_run
-from atomreel.track.sites import Sites
+from atomreel.pipeline.complexes import Sublattice
+from atomreel.pipeline.reactions import bare_sites, list_defects, per_dose, reactions_of_run
+from atomreel.track.sites import Sites, find_sites
 
 A = 16.0  # px
 BRIGHT = {"W": 60.0, "Mo": 21.0, "S2": 8.0, "V_S": 4.2}
@@ -244,6 +246,27 @@ def test_places_where_nothing_ever_stood_are_known() -> None:
         assert not len(gone) or np.abs(np.sort(bare, axis=0) - np.sort(place[gone], axis=0)).max() < 0.5
     twice = replace(fit, lattices=fit.lattices * 2)
     assert len(bare_sites(twice, sites, shape=(200, 200))) == 0
+
+
+def test_a_stay_of_one_frame_beside_a_track_is_no_noise() -> None:
+    """A vacancy at one site for a frame, then a hop away: the first frame, doubtful by itself, belongs to it; one far away does not."""
+    place = layer()[1]
+    atoms = pd.concat([pd.DataFrame({"frame": f, "y": place[:, 0], "x": place[:, 1]}) for f in range(8)])
+    sites = find_sites(atoms.reset_index(drop=True).assign(y_err=0.1, x_err=0.1), shape=(200, 200))
+    where = sites.table[["y", "x"]].to_numpy()
+    middle = int(np.argmin(np.hypot(*(where - 100).T)))
+    far = np.hypot(*(where - where[middle]).T)
+    beside, away = int(np.argsort(far)[1]), int(np.argmin(np.abs(far - 5 * A)))
+    log = np.tile([0.0, -9.0], (len(where), 8, 1))
+    log[middle, 1:] = log[beside, 0] = log[away, 4] = [-5.0, 0.0]
+    chance = np.tile([1.0, 0.0], (len(where), 8, 1))
+    chance[middle, 1:] = [0.0, 1.0]
+    one = np.ones(2)
+    levels = Levels(("S2", "V_S"), np.array([1, 0.5]), 0.1 * one, 0.02 * one, 0.5 * one, log)
+    seen = np.ones(chance.shape[:2], dtype=bool)
+    found = list_defects(sites, [Sublattice(0, "S2", np.arange(len(where)), levels, chance, seen)], [])
+    assert found["track"].nunique() == 1
+    assert found.sort_values("frame")["site"].tolist() == [beside, *[middle] * 7]
 
 
 def test_rates_come_per_dose_and_as_cross_sections(tmp_path: Path) -> None:

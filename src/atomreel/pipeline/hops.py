@@ -27,8 +27,7 @@ def hops_within(
     """Hop rate and D among the sites `rows`, at least one hop inside the field; None where no track has two points there.
 
     tracks: track, frame, site, site_y, site_x of one kind. hop: distance of neighbouring sites [px]. shape: (Y, X) of the frames.
-    Nearer to the border a site is compared with neighbours on one side only, and dim full columns there are taken for vacancies that never
-    hop. What hops out of the inside is lost, though it stood there until then: each point tells `fit_hops` which share of the sites
+    What hops out of the inside is lost, though it stood there until then: each point tells `fit_hops` which share of the sites
     around it is inside. A track that comes back is another track.
     """
     where = sites.table[["y", "x"]].to_numpy()

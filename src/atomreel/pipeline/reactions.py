@@ -43,6 +43,7 @@ SWEEPS = (60, 30)  # of the sampler for single sites, kept and before
 SPREAD = 0.05  # of the spacing: 1σ of the place of a site without a column
 TWO_HOPS = 2.1  # times the distance of sites of a kind: the longest move between two frames
 ALONE = 3.0  # of the log likelihood, beyond what the best of all sites and frames reaches by chance
+BESIDE = 1.0  # of the log likelihood, beyond what the best of the sites nearby reaches by chance
 BLURRED = 0.1  # of the sites more than usual without a column: such a frame is not judged
 
 
@@ -202,7 +203,7 @@ def list_defects(sites: Sites, layers: list[Sublattice], complexes: list[Complex
     for layer in _joined(layers):
         part = _others(sites, layer, done, taken)
         if len(part):
-            part = _followed(sites, layer, part)
+            part = _followed(sites, layer, part, taken=taken)
         if len(part):
             parts.append(part.assign(track=part["track"] + first, state=0))
             first += int(part["track"].max()) + 1
@@ -244,10 +245,12 @@ def _others(sites: Sites, layer: Sublattice, done: set[str], taken: set[tuple[in
     return table.assign(kind=kind, score=layer.probability[site, frame].max(1), gain=gain)
 
 
-def _followed(sites: Sites, layer: Sublattice, table: pd.DataFrame) -> pd.DataFrame:
+def _followed(
+    sites: Sites, layer: Sublattice, table: pd.DataFrame, *, taken: set[tuple[int, int]]
+) -> pd.DataFrame:
     """The table with tracks. What is seen in one frame alone, with nothing a hop away before or after, is left out first unless no
     noise of so many sites and frames could look like it: joined by two hops it would be many moves that never were."""
-    step = apart(sites, layer.rows)
+    step, where = apart(sites, layer.rows), sites.table[["y", "x"]].to_numpy()[layer.rows]
     if table["frame"].nunique() > 2:
         pieces = link(table, max_step=ONE_HOP * step)
         clear = pieces["gain"] > np.log(layer.seen.sum()) + ALONE
@@ -255,7 +258,40 @@ def _followed(sites: Sites, layer: Sublattice, table: pd.DataFrame) -> pd.DataFr
         table = pieces[kept].drop(columns=["track", "link"])
     if not len(table):
         return table.assign(track=pd.Series(dtype="int64"))
+    table = _with_short_stays(layer, where, table, taken=taken, reach=ONE_HOP * step)
     return _bridged(sites, layer, link(table, max_step=TWO_HOPS * step), reach=TWO_HOPS * step)
+
+
+def _with_short_stays(
+    layer: Sublattice, where: Array, table: pd.DataFrame, *, taken: set[tuple[int, int]], reach: float
+) -> pd.DataFrame:
+    """The table with stays of a single frame beside what is seen before or after, which a site alone takes for noise.
+
+    What stands somewhere in one frame most likely stood there or a hop away in the next and in the last: where nothing is listed near,
+    the site nearby that speaks most for the kind is taken, if it does so more than the best of so many would by chance. taken: site and
+    frame of what is part of a complex.
+    """
+    names, tree = list(layer.levels.names), cKDTree(where)
+    row_of = {int(site): n for n, site in enumerate(layer.rows)}
+    rows = [row_of[int(site)] for site in table["site"]]
+    held = set(zip(table["frame"].tolist(), rows, strict=True))
+    found: dict[tuple[int, int], tuple[str, float]] = {}
+    for frame, row, kind in zip(table["frame"].tolist(), rows, table["kind"], strict=True):
+        around = np.array(tree.query_ball_point(where[row], reach))
+        for other in (frame - 1, frame + 1):
+            if not 0 <= other < layer.seen.shape[1] or any((other, n) in held for n in around.tolist()):
+                continue
+            free = [(int(site), other) not in taken for site in layer.rows[around]]
+            near = around[layer.seen[around, other] & free]
+            log = layer.levels.log[near, other]
+            gain = np.where(log.argmax(axis=1) == names.index(kind), log[:, names.index(kind)] - log[:, 0], 0)
+            if len(near) and gain.max() > np.log(len(around)) + BESIDE:
+                found[other, int(near[gain.argmax()])] = (str(kind), float(gain.max()))
+    extra = pd.DataFrame(
+        [(f, *where[n], int(layer.rows[n]), kind, float(expit(g)), g) for (f, n), (kind, g) in found.items()],
+        columns=["frame", "y", "x", "site", "kind", "score", "gain"],
+    )
+    return pd.concat([table, extra], ignore_index=True) if len(extra) else table
 
 
 def _bridged(sites: Sites, layer: Sublattice, tracks: pd.DataFrame, *, reach: float) -> pd.DataFrame:
