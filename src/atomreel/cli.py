@@ -225,11 +225,11 @@ def reactions(
 
     A doubtful frame is no reaction: what is likely before and after counts (a hidden Markov model with Bayesian intervals).
     """
+    from atomreel.kinetics.intervals import in_words
     from atomreel.pipeline.reactions import reactions_of_run
 
     for name, rate in reactions_of_run(run, out=out, material=material, movie=movie).items():
-        ends = f"({rate.low:.3g} … {rate.high:.3g})"
-        screen.print(escape(f"{name}: {rate.value:.3g} {ends} {rate.unit}"), highlight=False, soft_wrap=True)
+        screen.print(escape(f"{name}: {in_words(rate)}"), highlight=False, soft_wrap=True)
     typer.echo(out)
 
 

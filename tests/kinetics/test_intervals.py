@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from atomreel.core.errors import InputError
-from atomreel.kinetics.intervals import Estimate, rate, scaled, series_mean, share, to_rates
+from atomreel.kinetics.intervals import Estimate, in_words, rate, scaled, series_mean, share, to_rates
 
 
 @pytest.mark.parametrize("mean", [2.0, 8.0, 40.0])
@@ -68,3 +68,9 @@ def test_other_units():
     assert (found.value, found.low, found.high, found.unit) == (1.0, 0.5, 2.0, "1/min")
     with pytest.raises(InputError, match="factor"):
         scaled(found, 0.0, "1/s")
+
+
+def test_words_say_where_there_is_no_upper_end():
+    assert in_words(Estimate(0.0213, 0.0123, 0.034, "1/s", 16, "x")) == "0.0213 (0.0123 … 0.034) 1/s"
+    endless = Estimate(np.inf, 2.61, np.inf, "1/frame", 47, "x")
+    assert in_words(endless) == "2.61 1/frame at least, no upper end: it moved in every step"

@@ -101,6 +101,18 @@ def test_doubts_appear_with_their_causes(whole_run: Path, tmp_path: Path) -> Non
     assert "Frame times are not known" in said(bare)
 
 
+def test_a_rate_without_an_upper_end_is_told(tmp_path: Path) -> None:
+    fast = {"value": None, "low": 2.6, "high": None, "unit": "1/frame", "count": 47, "method": "m"}
+    for name, rate in {"hops of Si": fast, "hops of C": fast | {"value": 3.0, "high": 4.0}}.items():
+        write_json(tmp_path / "rates.json", {name: rate})
+        results = made(tmp_path, input={"frames": 48, "shape": [9, 9]})
+        told = [d.text for d in doubts(results, measure(results)) if "upper end" in d.text]
+        assert told == (
+            ["No upper end for hops of Si: it moved in every step, so frames follow each other too slowly."]
+            * (name[-1] == "i")
+        )
+
+
 def test_checks_in_plain_words(tmp_path: Path) -> None:
     assert {c.state for c in checks(made(tmp_path))} == {"not measured"}
     write_json(

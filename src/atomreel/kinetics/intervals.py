@@ -24,6 +24,13 @@ class Estimate:
     method: str
 
 
+def in_words(estimate: Estimate) -> str:
+    """Value, interval and unit; of a rate without an upper end, since every step moved, that it has a lower one only."""
+    if not np.isfinite(estimate.high):
+        return f"{estimate.low:.3g} {estimate.unit} at least, no upper end: it moved in every step"
+    return f"{estimate.value:.3g} ({estimate.low:.3g} … {estimate.high:.3g}) {estimate.unit}"
+
+
 def to_rates(estimates: Mapping[str, Estimate]) -> dict[str, dict[str, float | str | None]]:
     """Named estimates → the plain dictionary of `rates.json`; what is not finite becomes None."""
 

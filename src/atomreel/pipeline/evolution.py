@@ -15,7 +15,7 @@ from atomreel.core.errors import InputError
 from atomreel.core.files import write_json, write_table
 from atomreel.core.run import RunFolder
 from atomreel.kinetics.checks import chapman_kolmogorov, dwell_times, survival
-from atomreel.kinetics.intervals import Estimate
+from atomreel.kinetics.intervals import Estimate, in_words
 from atomreel.kinetics.trajectories import KINDS, SHORT, classify_trajectories
 from atomreel.pipeline.complexes import Complex
 from atomreel.pipeline.looks import Looks, inner_classes, look_at, open_frames
@@ -33,6 +33,7 @@ Array = npt.NDArray[np.float64]
 Curve = tuple[str, tuple[Array, Array, Array, Array], tuple[float, float, float] | None]
 SHORTEST = 3  # points of a track that is judged
 FEWEST_DWELLS = 5
+NO_END = "no upper end"
 DOUBT = 0.05  # p of the Chapman–Kolmogorov test below which a note says so
 
 
@@ -295,10 +296,19 @@ def _page(
     drawn: dict[str, list[Drawing]],
     notes: list[str],
 ) -> None:
+    ended = {n: np.isfinite(r.high) for n, r in judged.rates.items()}
     rates = pd.DataFrame(
-        [(n, r.value, r.low, r.high, r.unit, float(r.count)) for n, r in judged.rates.items()],
+        [
+            (n, r.value if ended[n] else "–", r.low, r.high if ended[n] else NO_END, r.unit, float(r.count))
+            for n, r in judged.rates.items()
+        ],
         columns=["what", "value", "low", "high", "unit", "events"],
     )
+    notes = notes + [
+        f"{n}: {in_words(r)}. Frames follow each other too slowly for it"
+        for n, r in judged.rates.items()
+        if not ended[n] and r.unit in ("1/s", "1/frame")
+    ]
     number = (
         kinds.groupby(["of", "kind"])
         .size()

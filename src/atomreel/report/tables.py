@@ -94,7 +94,7 @@ def rates_table(results: Results) -> PageTable | None:
         (
             name,
             _number(rate.get("value")),
-            f"{_number(rate.get('low'))} … {_number(rate.get('high'))}",
+            f"{_number(rate.get('low'))} … {_number(rate.get('high')) if _there(rate.get('high')) else 'no upper end'}",
             str(rate.get("unit") or ""),
             _number(rate.get("count")),
             str(rate.get("method") or ""),

@@ -304,6 +304,21 @@ def _few(results: Results, figures: Figures) -> list[Doubt]:
         found.append(
             Doubt("care", f"Fewer than five events are behind {listed}: only the interval means something.")
         )
+    fast = [
+        name
+        for name, rate in results.json("rates").items()
+        if name.startswith("hops of")
+        and isinstance(rate, Mapping)
+        and rate.get("high", 0) is None
+        and rate.get("unit") in ("1/s", "1/frame")
+    ]
+    if fast:
+        found.append(
+            Doubt(
+                "care",
+                f"No upper end for {', '.join(fast)}: it moved in every step, so frames follow each other too slowly.",
+            )
+        )
     if figures.grains > 1:
         found.append(
             Doubt(
