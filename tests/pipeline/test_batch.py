@@ -144,7 +144,7 @@ class Symmetry:
         return field
 
 
-def no_grains(plan: object, data: np.ndarray, symmetry: Field) -> FrameGrains:
+def no_grains(plan: object, i: int, data: np.ndarray, *, symmetry: Field) -> FrameGrains:
     tables = {name: empty_table(name) for name in ("grains", "boundaries")}
     return FrameGrains({}, np.zeros((2, 2), np.int32), tables, {})
 

@@ -86,7 +86,7 @@ def test_a_frame_alone(bicrystal: Path) -> None:
     plan = plan_run(open_source(bicrystal, recipe.input), recipe)
     data = plan.columns.source.clean(0)[0]
     before = data.copy()
-    found = frame_grains(plan, data, frame_symmetry(plan, 0, data))
+    found = frame_grains(plan, 0, data, symmetry=frame_symmetry(plan, 0, data))
     assert found.numbers["grains"] <= 1 and not len(
         found.tables["boundaries"]
     )  # 16° are within the tolerance

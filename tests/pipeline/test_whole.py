@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,11 +8,14 @@ import numpy.typing as npt
 import pandas as pd
 import pytest
 import tifffile
+import zarr
 
 from atomreel.core.errors import InputError, RecipeError
 from atomreel.core.recipe import load_recipe
+from atomreel.pipeline.batch import map_file
 from atomreel.pipeline.source import open_source
-from atomreel.pipeline.whole import verdicts, whole_symmetry
+from atomreel.pipeline.whole import scan_drift, verdicts, whole_symmetry
+from atomreel.simulate.bravais import CLASSES
 
 QUICK = ("symmetry.passes=0",)
 
@@ -79,6 +83,40 @@ def test_drift_between_frames_is_undone_within_them(tmp_path: Path) -> None:
         table(tmp_path, *frames, sets=("symmetry.drift=true",))
     with pytest.raises(InputError, match="one frame"):
         table(tmp_path, frames[0], sets=("symmetry.drift=true", "symmetry.scan=rows"))
+
+
+def test_drift_is_undone_in_maps_too(tmp_path: Path) -> None:
+    """The same movie as a map: oblique windows as imaged, hexagonal ones once the drift between the frames is undone."""
+    frames = [crystal(6 / 144, 3 / 144, shift=(3.0 * i, 6.0 * i)) for i in range(4)]
+    tifffile.imwrite(tmp_path / "m.tif", np.stack(frames), photometric="minisblack")
+    shares = []
+    for told in ((), ("symmetry.drift=true",)):
+        sets = [
+            "symmetry.shear=0.005",
+            "symmetry.scan=rows",
+            "symmetry.step=48",
+            "symmetry.window=96",
+            *QUICK,
+            *told,
+        ]
+        path = map_file([tmp_path / "m.tif"], load_recipe(overrides=sets), out=tmp_path / f"{len(told)}.zarr")
+        classes = zarr.open_group(path, mode="r")["within_shear"][...]
+        shares.append(float(np.mean(classes == CLASSES.index("hexagonal"))))
+    assert shares[0] < 0.1 and shares[1] > 0.8
+
+
+def test_pixels_that_are_not_square_scale_the_shear_of_drift(tmp_path: Path) -> None:
+    """s is a length along the lines over one across them: on the specimen it grows with the pixels' width."""
+    frames = [crystal(0, 0, shift=(0.0, 3.0 * i)) for i in range(3)]
+    tifffile.imwrite(tmp_path / "m.tif", np.stack(frames), photometric="minisblack")
+    recipe = load_recipe(overrides=["symmetry.scan=rows", "symmetry.drift=true"])
+    source = open_source(tmp_path / "m.tif", recipe.input)
+    found = []
+    for pixel in ((0.1, 0.1), (0.1, 0.2)):
+        drifts = scan_drift(replace(source, movie=replace(source.movie, pixel=pixel)), recipe)
+        assert drifts is not None
+        found.append(drifts[1].s)
+    assert found[0] == pytest.approx(3 / 144, rel=0.05) and found[1] == pytest.approx(2 * found[0])
 
 
 def test_rows_depend_on_the_frame_number_alone(tmp_path: Path) -> None:

@@ -120,6 +120,27 @@ def undo(vectors: npt.ArrayLike, s: float, e: float) -> Array:
     return np.stack([y, seen[..., 1] - s * y], -1)
 
 
+def scan_shears(vectors: Array) -> dict[str, Array]:
+    """√(s² + e²) of the least distortion of a slow scan along y that leads to each lattice from each class of SYMMETRIC, (N,).
+
+    vectors: (N, 2, 2) reduced bases, rows (y, x), 60° to 90° between them: the nearest lattice of a class is then reached
+    with the basis as it is, to the first order in the distortion.
+    """
+    points = {name: _point(vectors, shape) for name, shape in POINTS.items()}
+    lines = {name: _nearest_on_line(vectors, name, hyperbolic=False) for name in ("rectangular", "centred")}
+    other = np.stack([vectors[:, 1] - vectors[:, 0], vectors[:, 1]], 1)  # |b − a| = |b| is the other way
+    across = _nearest_on_line(other, "centred", hyperbolic=False)
+    found = {name: _scan_size(w) for name, w in (points | lines).items()}
+    found["centred"] = np.fmin(found["centred"], _scan_size(across))
+    return {name: found[name] for name in SYMMETRIC}
+
+
+def _scan_size(w: npt.NDArray[np.complexfloating]) -> Array:
+    with np.errstate(all="ignore"):
+        size = np.hypot(w.real / w.imag, 1 / w.imag - 1)
+    return np.asarray(np.where(w.imag > 1e-6, size, np.inf))
+
+
 def strain_vector(vectors: Array, *, target: str, change: npt.ArrayLike | None = None) -> tuple[Array, Array]:
     """The distortion (s, e) that separates a lattice from a square or hexagonal one, and the cell (2, 2) used for it.
 

@@ -91,7 +91,7 @@ def map_file(inputs: Sequence[Path], recipe: Recipe, *, out: Path) -> Path:
         def maps(i: int) -> Mapping[str, npt.NDArray[Any]]:
             data = plan.columns.source.clean(i)[0]
             symmetry = frame_symmetry(plan, i, data)
-            grains = frame_grains(plan, data, symmetry)
+            grains = frame_grains(plan, i, data, symmetry=symmetry)
             for name, table in grains.tables.items():
                 tables[name].append(table.assign(frame=i))
             advance(1)

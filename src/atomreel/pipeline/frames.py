@@ -58,7 +58,7 @@ def analyse_frame(plan: Plan, i: int, data: FloatArray) -> FrameResult:
         threshold=recipe.defects.score,
     )
     symmetry = frame_symmetry(plan, i, data)
-    grains = frame_grains(plan, data, symmetry)
+    grains = frame_grains(plan, i, data, symmetry=symmetry)
     maps = {f"symmetry/{name}": values for name, values in {**symmetry.maps, **grains.maps}.items()}
     maps["grains/grain"] = grains.area
     strain = _strain(plan, judged, fit, data.shape)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from atomreel.core.image import FloatArray
 from atomreel.interpret.grainarea import fine_step
 from atomreel.interpret.grains import Grains, find_grains
 from atomreel.pipeline.survey import Plan
-from atomreel.predict.sheared import within_shear
+from atomreel.predict.sheared import Imaging, within_shear
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class FrameGrains:
     numbers: Mapping[str, float]
 
 
-def frame_grains(plan: Plan, data: FloatArray, symmetry: Field) -> FrameGrains:
-    """Grains of one cleaned frame `data` (Y, X) from its symmetry map."""
+def frame_grains(plan: Plan, i: int, data: FloatArray, *, symmetry: Field) -> FrameGrains:
+    """Grains of cleaned frame i, `data` (Y, X), from its symmetry map."""
     options = plan.recipe.symmetry
     found = find_grains(
         data, symmetry, window=plan.windows.side, pixel=plan.pixel, tolerance=options.grain_deg
@@ -38,10 +38,18 @@ def frame_grains(plan: Plan, data: FloatArray, symmetry: Field) -> FrameGrains:
     maps = {
         "grain": found.labels.astype(np.float32),
         "lattice_change_deg": found.change.astype(np.float32),
-        "within_shear": within_shear(symmetry, bound=options.shear, pixel=plan.pixel),
+        "within_shear": within_shear(symmetry, bound=options.shear, imaging=_imaging(plan, i)),
     }
     tables = {"grains": found.table, "boundaries": found.boundaries}
     return FrameGrains(maps, found.area.maps["grain"], tables, mean_sizes(found))
+
+
+def _imaging(plan: Plan, i: int) -> Imaging:
+    known = Imaging(pixel=plan.pixel, scan=plan.recipe.symmetry.scan)
+    if plan.drifts is None:
+        return known
+    drift = plan.drifts[i]
+    return replace(known, drift=(drift.s, drift.e), drift_err=(drift.s_err, drift.e_err))
 
 
 def mean_sizes(found: Grains) -> dict[str, float]:

@@ -21,6 +21,7 @@ from atomreel.kinetics.beam import knock_on
 from atomreel.nets.columns import ColumnFinder
 from atomreel.pipeline.progress import tell_translation
 from atomreel.pipeline.source import SAMPLES, Source, has_content, spread
+from atomreel.pipeline.whole import ScanDrift, scan_drift
 from atomreel.pipeline.windows import Windows, choose_windows
 from atomreel.predict.backend import Backend, choose_backend
 from atomreel.predict.columns import Survey, find_columns, survey_columns
@@ -55,6 +56,7 @@ class Plan:
 
     pixel: after calibration, (dy, dx) [Å] or None. reference: the best lattice of the sample frames, or None;
     cell: that frame folded into it. windows: of the symmetry map. preview: frames that the report shows.
+    drifts: within each frame, where symmetry.drift asks for them to be undone.
     """
 
     columns: ColumnPlan
@@ -66,6 +68,7 @@ class Plan:
     windows: Windows
     preview: tuple[int, ...]
     warnings: tuple[str, ...]
+    drifts: tuple[ScanDrift, ...] | None = None
 
     @property
     def recipe(self) -> Recipe:
@@ -158,6 +161,7 @@ def plan_run(source: Source, recipe: Recipe) -> Plan:
         windows=windows,
         preview=tuple(spread(len(movie), most=recipe.run.preview)),
         warnings=tuple(dict.fromkeys([*warnings, *windows.warnings])),
+        drifts=scan_drift(source, recipe),
     )
 
 

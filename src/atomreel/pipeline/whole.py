@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ def whole_symmetry(source: Source, recipe: Recipe) -> pd.DataFrame:
     scan); `consistent`, the classes within symmetry.shear; `verdict`, the same in words. NaN and "" without a lattice.
     """
     rows = []
-    known = _drift(source, recipe)
+    known = scan_drift(source, recipe)
     for i, number in enumerate(source.frames):
         seen = read_frame(source, recipe, i)
         row: dict[str, Any] = {"frame": number}
@@ -52,28 +53,42 @@ def read_frame(source: Source, recipe: Recipe, i: int) -> ImageSymmetry:
     )
 
 
-def _distortion(
-    seen: ImageSymmetry, recipe: Recipe, known: tuple[float, float, float, float] | None
-) -> dict[str, Any]:
+def _distortion(seen: ImageSymmetry, recipe: Recipe, known: ScanDrift | None) -> dict[str, Any]:
     """shear_<class> with _err, consistent, verdict."""
     none: dict[str, Any] = {f"shear_{name}{end}": np.nan for name in SYMMETRIC for end in ("", "_err")}
     if seen.lattice is None or seen.name == "noise":
         return none | {"consistent": "", "verdict": "no lattice"}
     options = recipe.symmetry
-    s, e, s_err, e_err = known or (0.0, 0.0, 0.0, 0.0)
+    drift = known or ScanDrift(0.0, 0.0, 0.0, 0.0)
     reaches = reachable(
-        seen.lattice, bound=options.shear, scan=options.scan, drift=(s, e), drift_err=(s_err, e_err)
+        seen.lattice,
+        bound=options.shear,
+        scan=options.scan,
+        drift=(drift.s, drift.e),
+        drift_err=(drift.s_err, drift.e_err),
     )
     consistent = [reach.name for reach in reaches if reach.consistent]
     values = {f"shear_{r.name}{end}": v for r in reaches for end, v in (("", r.shear), ("_err", r.shear_err))}
     words = describe_reach(seen.name, reaches, bound=options.shear)
     if known is not None:
-        words += f"; drift of {100 * s:.2g} % across and {100 * e:.2g} % along the slow scan undone"
+        words += (
+            f"; drift of {100 * drift.s:.2g} % across and {100 * drift.e:.2g} % along the slow scan undone"
+        )
     return values | {"consistent": " ".join([*consistent, "oblique"]), "verdict": words}
 
 
-def _drift(source: Source, recipe: Recipe) -> list[tuple[float, float, float, float]] | None:
-    """Per frame s, e and their errors: drift between the frames, as it acts while one frame is scanned line by line.
+@dataclass(frozen=True)
+class ScanDrift:
+    """Drift within one frame as a distortion (see `interpret.distortion`), on the specimen: s, e and their errors."""
+
+    s: float
+    e: float
+    s_err: float
+    e_err: float
+
+
+def scan_drift(source: Source, recipe: Recipe) -> tuple[ScanDrift, ...] | None:
+    """Per frame the drift between the frames, as it acts while one frame is scanned line by line; None where not asked for.
 
     A frame is taken to last from one frame to the next. Raises RecipeError and InputError where that cannot be known.
     """
@@ -96,8 +111,10 @@ def _drift(source: Source, recipe: Recipe) -> list[tuple[float, float, float, fl
         change = np.abs(np.gradient(values, frames)) / 2 if len(frames) > 2 else 0.0
         error[axis] = np.hypot(own / np.sqrt(2) / lines, change)
     across, along = ("x", "y") if options.scan == "rows" else ("y", "x")
-    columns = (speed[across], speed[along], error[across], error[along])
-    return [(float(a), float(b), float(c), float(d)) for a, b, c, d in zip(*columns, strict=True)]
+    size = dict(zip("yx", source.movie.pixel or (1.0, 1.0), strict=True))
+    longer = size[across] / size[along]
+    columns = (longer * speed[across], speed[along], longer * error[across], error[along])
+    return tuple(ScanDrift(*(float(v) for v in row)) for row in zip(*columns, strict=True))
 
 
 def verdicts(path: Path) -> list[str]:
