@@ -23,6 +23,7 @@ from atomreel.pipeline.store import head, join_maps, join_table, read_state, tab
 from atomreel.pipeline.survey import Plan
 from atomreel.predict.domain import cell_grid
 from atomreel.prepare.drift import aligned
+from atomreel.track.slips import without_slips
 
 JOINED = ("atoms", "lattice", "grains", "boundaries", "defects", "phases", "drift")
 
@@ -57,10 +58,27 @@ def assemble(plan: Plan, folder: RunFolder, chunks: int) -> list[str]:
     write_json(folder.path / "quality.json", measured)
     notes = [*hole_notes(folder.path), *run_analyses(plan, folder, shown)]
     if frames > 1:
+        notes += _mend_drift(folder, chunks)
         notes += motion(plan, folder)
         if plan.recipe.drift.measure and plan.recipe.drift.write_aligned:
             _write_aligned(plan, folder)
     return [*plan.movie.notices, *plan.warnings, *_frame_notices(folder, chunks, frames), *notes]
+
+
+def _mend_drift(folder: RunFolder, chunks: int) -> list[str]:
+    """drift.parquet without slips by a lattice vector, and a note on them."""
+    file = folder.path / "drift.parquet"
+    if not file.exists():
+        return []
+    columns = table_chunks(folder, "atoms", chunks)
+    drift, slipped = without_slips(pd.read_parquet(file), columns)
+    if not slipped:
+        return []
+    write_table(file, drift, kind="drift")
+    told = ", ".join(str(frame) for frame in slipped[:8]) + (" and others" if len(slipped) > 8 else "")
+    return [
+        f"drift: the images alone would have it slip by a lattice vector in frame {told}; columns of other brightness say not"
+    ]
 
 
 def _write_phases(plan: Plan, folder: RunFolder) -> None:
