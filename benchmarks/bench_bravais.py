@@ -2,7 +2,7 @@
 
 Fresh windows in sets: clear ones (margin ≥ 0.08, hyperbolic distance, twice the shear strain) under the conditions of the
 training's first half; with a second atom in the basis; other noise classes than the training has; borderline ones
-(margin 0.01 to 0.08); below two counts per atom. The set "other drawing" is made here without the package's simulator.
+(margin 0.01 to 0.08); below two counts per atom, clear and half of them borderline. The set "other drawing" is made here without the package's simulator.
 ECE: 15 bins of the top probability; its excess: less the mean of 500 draws of right and wrong by the probabilities
 themselves, which is what perfect calibration would show at this size. Writes measured/bravais_fresh.json.
 """
@@ -56,6 +56,15 @@ def borderline(rng: np.random.Generator) -> Window:
 def few_counts(rng: np.random.Generator) -> Window:
     look = replace(plain_look(rng), counts=float(np.exp(rng.uniform(np.log(0.6), np.log(2)))))
     return random_window(rng, look=look, margin=(0.08, np.inf))
+
+
+def few_counts_mixed(rng: np.random.Generator) -> Window:
+    """Below two counts, clear and borderline lattices half and half: what the probabilities take to be usual."""
+    look = replace(plain_look(rng), counts=float(np.exp(rng.uniform(np.log(0.6), np.log(2)))))
+    if rng.random() < 0.5:
+        return random_window(rng, look=look, margin=(0.08, np.inf))
+    name = ("rectangular", "centred", "oblique", "square", "hexagonal")[int(rng.integers(5))]
+    return random_window(rng, look=look, name=name, margin=(0.01, 0.08))
 
 
 def other_noise(rng: np.random.Generator) -> Window:
@@ -151,6 +160,7 @@ SETS = {
     "other drawing": other_drawing,
     "borderline": borderline,
     "below two counts": few_counts,
+    "below two counts, half borderline": few_counts_mixed,
 }
 
 

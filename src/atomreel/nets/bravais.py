@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from atomreel.nets.spectrum import CANDIDATES, PEAKS, Lattices, Spots, find_spots, fit_lattices, log_power
+from atomreel.nets.sharpen import read_lattices
+from atomreel.nets.spectrum import CANDIDATES, PEAKS, Lattices, Spots
 
 CLASSES = 6
 STRENGTHS = 8  # orders whose strength is looked at
@@ -35,9 +36,7 @@ def describe(windows: torch.Tensor) -> torch.Tensor:
 
 def read_windows(windows: torch.Tensor) -> tuple[torch.Tensor, Lattices]:
     """(N, 128, 128) → what the head sees (N, features), and the lattices that it was derived from."""
-    logs = log_power(windows)
-    spots = find_spots(logs)
-    found = fit_lattices(logs, spots)
+    spots, found = read_lattices(windows)
     return features(spots, found), found
 
 

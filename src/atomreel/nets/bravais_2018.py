@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from atomreel.nets.dropout import kept, sample_sums
-from atomreel.nets.spectrum import Lattices, find_spots, fit_lattices, log_power
+from atomreel.nets.sharpen import read_lattices
+from atomreel.nets.spectrum import Lattices
 
 CLASSES = 6
 AT_ONCE = 16  # passes whose maps are made together where every layer is masked: they stay in the cache
@@ -57,8 +58,7 @@ class PaperNet(nn.Module):
 
     def read(self, windows: torch.Tensor) -> tuple[torch.Tensor, Lattices]:
         """(N, 128, 128) → what `forward` takes, and lattices that were fitted to the spots and that it does not use."""
-        logs = log_power(windows)
-        return amplitude(windows, reach=self.reach), fit_lattices(logs, find_spots(logs))
+        return amplitude(windows, reach=self.reach), read_lattices(windows)[1]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         for convolution in self.convolutions:

@@ -25,29 +25,15 @@ PEAKS = 10
 CANDIDATES = 3
 ORDERS = torch.tensor(  # half of the spots of a lattice, nearest first
     [
-        *([1, 0], [0, 1], [1, 1], [1, -1]),
-        *([2, 0], [0, 2], [2, 1], [2, -1], [1, 2], [1, -2], [2, 2], [2, -2]),
-        *(
-            [3, 0],
-            [0, 3],
-            [3, 1],
-            [3, -1],
-            [1, 3],
-            [1, -3],
-            [3, 2],
-            [3, -2],
-            [2, 3],
-            [2, -3],
-            [3, 3],
-            [3, -3],
-        ),
+        1, 0, 0, 1, 1, 1, 1, -1, 2, 0, 0, 2, 2, 1, 2, -1, 1, 2, 1, -2, 2, 2, 2, -2,
+        3, 0, 0, 3, 3, 1, 3, -1, 1, 3, 1, -3, 3, 2, 3, -2, 2, 3, 2, -3, 3, 3, 3, -3,
     ]
-)
+).view(-1, 2)  # fmt: skip
 NOISE_LEVEL = 1.4  # of the pooled logarithm; a place with less speaks against a lattice that has a spot there
 FULL_LEVEL = 5.0  # a spot stronger than e⁵ times the floor says no more about where the lattice lies
 # Scatter of simulated lattices over what the spots' noise lets expect, by the log power of the strongest spot:
 # near the floor more goes wrong than a spot's own noise, and what stands far above it is fitted better than assumed.
-CLAIM, SLOPE, TYPICAL = 0.56, 0.37, 5.0
+CLAIM, SLOPE, TYPICAL = 0.42, 0.45, 5.0
 SPOT = 1.7  # log of the power over the floor from which a maximum counts as a spot
 
 
@@ -111,7 +97,7 @@ def log_power(windows: torch.Tensor) -> torch.Tensor:
     The floor is a geometric mean over the ring with what stands out held down: shot noise and the diffuse
     scattering of disorder go into it, spots do not. A constant window gives zeros.
     """
-    x = _level(windows.float())
+    x = level_out(windows.float())
     scale = x.square().mean((1, 2), keepdim=True).sqrt()
     x = torch.where(scale > 0, x / scale.clamp_min(1e-30), torch.zeros_like(x)) * _taper(x.device)
     real, imaginary = torch.view_as_real(torch.fft.rfft2(x, s=(BINS, BINS))).unbind(-1)
@@ -152,13 +138,14 @@ def _brightest(power: torch.Tensor) -> torch.Tensor:
     return far
 
 
-def _level(x: torch.Tensor) -> torch.Tensor:
+def level_out(x: torch.Tensor) -> torch.Tensor:
     """Without mean and ramp, whose streaks would cross the spots."""
-    x = x - x.mean((1, 2), keepdim=True)
     t = torch.linspace(-1, 1, SIZE, device=x.device)
     norm = t.square().sum() * SIZE
-    down, across = (x.sum(2) @ t) / norm, (x.sum(1) @ t) / norm
-    return x - down[:, None, None] * t[:, None] - across[:, None, None] * t
+    rows, columns = x.sum(2), x.sum(1)
+    down, across = (rows @ t) / norm, (columns @ t) / norm
+    level = x - (rows.sum(1, keepdim=True) / SIZE**2 + down[:, None] * t)[:, :, None]
+    return level.sub_((across[:, None] * t)[:, None])
 
 
 def _without_streaks(logs: torch.Tensor) -> torch.Tensor:
@@ -289,7 +276,7 @@ def _evidence(
     pooled: torch.Tensor, first: torch.Tensor, second: torch.Tensor, reach: torch.Tensor
 ) -> torch.Tensor:
     """Sum over the predicted spots nearer than `reach` of log power over what noise would have there."""
-    y, x = _predicted(first, second, len(ORDERS))
+    y, x = predicted(first, second, len(ORDERS))
     level = _gather(pooled, y.round().long(), x.round().long()).clamp(-1, FULL_LEVEL)
     total = torch.where(x * x + y * y <= reach.square()[:, None, None], level - NOISE_LEVEL, 0.0).sum(-1)
     area = (first.conj() * second).imag.abs()
@@ -297,7 +284,7 @@ def _evidence(
     return torch.where(sound, total, -99.0)
 
 
-def _predicted(first: torch.Tensor, second: torch.Tensor, use: int) -> tuple[torch.Tensor, torch.Tensor]:
+def predicted(first: torch.Tensor, second: torch.Tensor, use: int) -> tuple[torch.Tensor, torch.Tensor]:
     """y and x (…, use) of the first orders of a lattice; complex numbers would take several times as long."""
     orders = ORDERS.to(first.device)[:use].float()
     h, k = orders.unbind(-1)
@@ -316,9 +303,9 @@ def _refine(
     """
     orders = ORDERS.to(first.device)
     dy, dx = _stencil(2, first.device)
-    for use in (4, 12, 24, 24):
+    for use in (4, 24):
         h, k = orders[:use, 0].float(), orders[:use, 1].float()
-        qy, qx = _predicted(first, second, use)
+        qy, qx = predicted(first, second, use)
         y, x = qy.round().long(), qx.round().long()
         around = _around(grid, y, x, reach=2)
         # a little preference for the place that was predicted, against neighbouring noise
@@ -363,16 +350,26 @@ def fit_lattices(logs: torch.Tensor, spots: Spots, *, candidates: int = CANDIDAT
         score = torch.where(_same(a, b, p, q), -99.0, score)
     first, second, value = (torch.cat(parts, 1) for parts in zip(*kept, strict=True))
     first, second, covariance, misfit, strength = _refine(grid, first, second)
-    first = torch.where(first.abs() < 1, torch.ones_like(first), first)  # nothing there: any lattice will do
-    second = torch.where((first.conj() * second).imag.abs() < 1, first * 1j, second)
+    return settle(first / PAD, second / PAD, covariance / PAD**2, rest=(misfit, value, strength))
+
+
+def settle(
+    first: torch.Tensor,
+    second: torch.Tensor,
+    covariance: torch.Tensor,
+    *,
+    rest: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+) -> Lattices:
+    """Vectors (N, K) and their covariance (N, K, 3), in cycles, as a reduced basis with its error. rest: misfit, score, strength."""
+    first = torch.where(first.abs() < 0.5, torch.full_like(first, 0.5), first)  # nothing there: any will do
+    second = torch.where((first.conj() * second).imag.abs() < 0.25, first * 1j, second)
     shape = second / first
     spread = (
         covariance[..., 2] - 2 * shape.real * covariance[..., 1] + shape.abs().square() * covariance[..., 0]
     )
-    sigma = spread.clamp_min(1e-10).sqrt() / (first.abs() * shape.imag.abs()).clamp_min(1e-3)
+    sigma = spread.clamp_min(2.5e-11).sqrt() / (first.abs() * shape.imag.abs()).clamp_min(5e-4)
     p, q = reduce_basis(first, second)
-    covariance = _turned(covariance, (first, second), (p, q)) / PAD**2
-    return Lattices(p / PAD, q / PAD, covariance, sigma, misfit, value, strength)
+    return Lattices(p, q, _turned(covariance, (first, second), (p, q)), sigma, *rest)
 
 
 def _turned(

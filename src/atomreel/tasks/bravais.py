@@ -45,14 +45,14 @@ class BravaisTask:
     )
     recipe: Mapping[str, Any] = field(
         default_factory=lambda: {
-            "steps": 4000,
+            "steps": 6000,
             "batch": 256,
             "rate": 2e-3,
             "weight_decay": 2e-2,
-            "first": 1000,
+            "first": 3000,
             "fresh": 0.0,
             "window": 100_000,
-            "examples": 150,
+            "examples": 600,
         }
     )
 
