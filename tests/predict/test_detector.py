@@ -85,6 +85,8 @@ def test_a_surer_output_has_a_higher_score_and_bounds_hold() -> None:
     made = calibrate(found, false)
     p = made.scores(pd.DataFrame({"kind": "dimmer", "logit": [-2.0, 0.0, 2.0, 4.0], "z": 4.0}))
     assert (np.diff(p) > 0).all()
+    denied = made.scores(pd.DataFrame({"kind": "dimmer", "logit": [-5.0, -4.0], "z": 9.0}))
+    assert denied[0] == 0 and denied[1] > 0.5
     assert p[-1] < 1
     with pytest.raises(InputError, match="twin"):
         calibrate(found, [])

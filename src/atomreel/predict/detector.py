@@ -25,6 +25,7 @@ WEAK, FEW = (
     2.5,
     10.0,
 )  # |z| below which hardly anything is a defect; maxima by which their number is shrunk towards a twin's
+DENIED = float(np.log(0.01 / 0.99))  # log odds of the network up to which a detection is none, however high
 TWINS = 2  # made of every frame that calibrates
 MIDDLE, MOST = 4.0, 6.0  # |z| from which heights count, and up to which
 # What is known of a calibration before any detection. Heights: maxima of noise become rarer by u·exp(−u²/2), those of defects hardly;
@@ -83,10 +84,10 @@ class Calibration:
     covariance: tuple[tuple[float, ...], ...] = ()
 
     def scores(self, table: pd.DataFrame) -> Array:
-        """(N,) probability that each detection is no noise."""
+        """(N,) probability that each detection is no noise; 0 where the network is sure of that (output below 1 %)."""
         level = table["kind"].map(self.level).to_numpy(float)
         t, z = table["logit"].to_numpy(float), table["z"].to_numpy(float)
-        return np.asarray(expit(level + self.slope * t + self.height * _over(z)))
+        return np.where(t > DENIED, expit(level + self.slope * t + self.height * _over(z)), 0.0)
 
 
 def expected_error(calibration: Calibration, table: pd.DataFrame, share: Array) -> float:
