@@ -65,8 +65,7 @@ def test_a_bright_atom_and_a_vacancy_are_found_where_they_are_and_nothing_else()
 def test_inverted_contrast_turns_the_signs_and_nothing_else() -> None:
     image, _ = layer(np.random.default_rng(2), changed={5: 2.0, 60: 0.2})
     one, other = candidates(lattice_residual(image)), candidates(lattice_residual(-image))
-    # rounding may put one pixel more beyond the limit of outliers
-    assert np.allclose(one[["y", "x"]][:2], other[["y", "x"]][:2], atol=0.01)
+    assert np.allclose(one[["y", "x"]][:2], other[["y", "x"]][:2], atol=1e-6)
     assert list(one["sign"][:2]) == [-s for s in other["sign"][:2]]
 
 
@@ -81,17 +80,6 @@ def test_noise_maxima_are_as_many_as_claimed() -> None:
         sure += int((table["q"] < 0.05).sum())
     assert sure <= 1
     assert 0.5 < counted / claimed < 2
-
-
-def test_nothing_is_left_between_a_hole_and_strong_defects() -> None:
-    """Half of what the window sees is missing there: the model must still reach the full lattice."""
-    _, places = layer(np.random.default_rng(4))
-    far = np.hypot(*(places - 45).T)
-    gone = np.flatnonzero((far > 30) & (far < 46) & (np.hypot(*(places - 75).T) < 65))[::5]
-    image, _ = layer(np.random.default_rng(4), hole=22.0, changed={int(k): 0.1 for k in gone})
-    table = candidates(lattice_residual(image))
-    assert (table["z"] < -6).sum() >= 0.6 * len(gone)
-    assert table["z"].max() < 5
 
 
 def test_a_hole_is_left_out_with_its_shore() -> None:

@@ -20,9 +20,9 @@ from atomreel.interpret.reflections import Reflections, find_reflections
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 REACHES = (5.0, 3.5, 2.5, 1.8, 1.3)  # σ of the window in which the lattice is one, in lattice spacings
-TIE = 1.001  # cross-validation errors within 0.1 % are equal: the wider window takes less of a defect
+TIE = 1.005  # cross-validation errors within half a percent are equal: the wider window takes less of a defect, and bends less beside holes
 ROUNDS = 4  # of finding holes and outliers
-STEPS = 8  # of each fit: one would do if nothing were missing; four leave a tenth of the lattice between a hole and strong defects
+STEPS = 4  # of each fit: one would do if nothing were missing
 PRESENT = 0.4  # local amplitude of the lattice over that around: less is a hole or vacuum
 LOOK = 0.8  # σ of the window for it, in lattice spacings: a single vacancy is no hole
 SHORE = 1.2  # lattice spacings around a hole that are left out
