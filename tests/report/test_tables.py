@@ -57,7 +57,9 @@ def test_rates(tmp_path: Path) -> None:
     assert rates_table(Results(tmp_path, {})) is None
     rate = {"value": 0.25, "low": 0.05, "high": None, "unit": "1/s", "count": 3, "method": "m"}
     write_json(tmp_path / "rates.json", {"hops": rate})
-    assert rates_table(Results(tmp_path, {})).rows == (("hops", "0.25", "0.05 … no upper end", "1/s", "3", "m"),)
+    assert rates_table(Results(tmp_path, {})).rows == (
+        ("hops", "0.25", "0.05 … no upper end", "1/s", "3", "m"),
+    )
 
 
 def test_unknown_tables_are_cut() -> None:
