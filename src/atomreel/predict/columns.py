@@ -115,9 +115,11 @@ def find_columns(
     if refine and len(at) and min(frame.shape) >= 4:
         fit, residual, more, notes = _refine(frame, at, survey)
         diagnostics, warnings = diagnostics | more, warnings + list(notes)
-        real = _in_field(fit, frame.shape)
-        columns = {name: values[real] for name, values in columns.items()}
-        columns = _placed(columns, fit[real], survey, max_species=max_species)
+        columns = _placed(columns, fit, survey, shape=frame.shape)
+        species = assign_species(
+            columns["intensity"], columns["intensity_err"], max_classes=max_species, rng=0
+        )
+        columns["species"] = species.labels
     return Found(_checked(columns), residual, survey, diagnostics, tuple(dict.fromkeys(warnings)), known)
 
 
@@ -245,22 +247,23 @@ def _numbers(table: pd.DataFrame) -> npt.NDArray[np.float64]:
     return np.stack([table[name].to_numpy(float) for name in FIT], axis=1)
 
 
-def _in_field(fit: npt.NDArray[np.float64], shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
-    """Columns that the fit left inside the image, with a height: one that it pushed out or emptied is none."""
-    position, height = fit[:, :2], fit[:, 4]
-    inside = ((position >= -0.5) & (position <= np.array(shape) - 0.5)).all(axis=1)
-    return np.asarray(inside & (height > 0))
-
-
 def _placed(
-    columns: dict[str, npt.NDArray[Any]], fit: npt.NDArray[np.float64], survey: Survey, *, max_species: int
+    columns: dict[str, npt.NDArray[Any]],
+    fit: npt.NDArray[np.float64],
+    survey: Survey,
+    *,
+    shape: tuple[int, ...],
 ) -> dict[str, npt.NDArray[Any]]:
-    """The columns at the mean of the fit's (N, 6) positions and the network's (`predict.placing`), and with species."""
+    """The columns at the mean of the fit's (N, 6) positions and the network's (`predict.placing`).
+
+    Those that this leaves inside the image, with a height: one that the fit pushed out or emptied is none.
+    """
     found = np.stack([columns["y"], columns["x"]], axis=1)
     position, error = place(fit[:, :2], fit[:, 2:4], found, score=columns["score"], zoom=survey.zoom)
-    species = assign_species(fit[:, 4], fit[:, 5], max_classes=max_species, rng=0)
+    real = ((position >= -0.5) & (position <= np.array(shape) - 0.5)).all(axis=1) & (fit[:, 4] > 0)
     values = np.concatenate([position, error, fit[:, 4:]], axis=1)
-    return columns | dict(zip(FIT, values.T, strict=True)) | {"species": species.labels}
+    columns = columns | dict(zip(FIT, values.T, strict=True))
+    return {name: values[real] for name, values in columns.items()}
 
 
 def _checked(columns: dict[str, npt.NDArray[Any]]) -> pd.DataFrame:
