@@ -7,6 +7,7 @@ import pytest
 from scipy.spatial import cKDTree
 from scipy.special import ndtr
 
+from atomreel.core.errors import InputError
 from atomreel.interpret.outside import REACH, columns_outside, refine_with_outside
 from atomreel.interpret.refine import refine_columns
 
@@ -83,3 +84,31 @@ def test_dim_columns_near_the_border_are_as_bright_as_others():
         ratio[name] = np.median(bright[rim]) / np.median(bright[core])
     assert ratio["without"] < 0.9
     assert abs(ratio["with"] - 1) < 0.04
+
+
+@pytest.mark.parametrize(("rows", "cols"), [(4, 4), (2, 20)])
+def test_errors_in_a_small_field_are_those_of_its_own_columns(rows, cols):
+    """More columns stand outside than inside; they see nothing and say nothing of what is usual."""
+    rng = np.random.default_rng(6)
+    place = np.stack(np.meshgrid(np.arange(-3, rows + 3), np.arange(-3, cols + 3), indexing="ij"), -1)
+    every = 12.0 * place.reshape(-1, 2) + 5.5
+    shape = (12 * rows, 12 * cols)
+    off, claim = [], []
+    for _ in range(12):
+        drawn = expected(every, np.full(len(every), 60.0), sigma=2.5, shape=shape)
+        image = rng.poisson(drawn).astype(np.float32)
+        inside = every[depth(every, shape) > 0]
+        table = refine_with_outside(image, inside + rng.normal(0, 0.3, inside.shape)).table
+        off.append(table[["y", "x"]].to_numpy() - inside)
+        claim.append(table[["y_err", "x_err"]].to_numpy())
+    ratio = np.sqrt(np.mean(np.concatenate(off) ** 2) / np.mean(np.concatenate(claim) ** 2))
+    assert 0.75 < ratio < 1.35
+
+
+def test_bad_positions_are_refused_and_none_are_fine():
+    image = np.ones((40, 40), np.float32)
+    assert len(refine_with_outside(image, np.zeros((0, 2))).table) == 0
+    with pytest.raises(InputError, match="finite"):
+        refine_with_outside(image, np.full((30, 2), np.nan))
+    with pytest.raises(InputError, match="Y, X"):
+        refine_with_outside(np.ones(30), np.ones((3, 2)))

@@ -74,3 +74,4 @@ def test_words_say_where_there_is_no_upper_end():
     assert in_words(Estimate(0.0213, 0.0123, 0.034, "1/s", 16, "x")) == "0.0213 (0.0123 … 0.034) 1/s"
     endless = Estimate(np.inf, 2.61, np.inf, "1/frame", 47, "x")
     assert in_words(endless) == "at least 2.61 1/frame, no upper end: it moved in every step"
+    assert in_words(Estimate(-3.2, np.nan, np.nan, "1", 60, "x")) == "-3.2 1, without an interval"

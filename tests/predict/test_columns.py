@@ -186,6 +186,24 @@ def test_a_large_image_is_fitted_in_blocks(monkeypatch: pytest.MonkeyPatch) -> N
     assert np.median(gap) < 0.2 * whole.y_err.median() and np.quantile(gap, 0.98) < 2 * whole.y_err.median()
 
 
+def test_a_column_on_the_far_edge_of_the_last_block_is_fitted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The maximum of a column cut by the border may lie a fraction of a pixel beyond it, which is no block's."""
+    made = scene(8, "square", spacing=12.0, counts=60, side=192)
+    monkeypatch.setattr(columns, "BLOCK", 96)
+    survey = survey_columns(made.image)
+    position = np.array([[191.6, 100.0], [100.0, 191.6], [96.0, 96.0]])
+    fit = columns._refine(made.image, position, survey)[0]
+    assert np.isfinite(fit[:, :2]).all()
+
+
+def test_diagnostics_speak_of_the_table() -> None:
+    noise = np.random.default_rng(4).poisson(20.0, (200, 200)).astype(np.float32)
+    found = find_columns(noise, contrast="bright", spacing=9.0, threshold=0.02)
+    assert found.diagnostics["columns"] == len(found.table)
+    sure = found.survey.p_bright
+    assert found.diagnostics["false_expected"] == pytest.approx((1 - sure * found.table.score).sum())
+
+
 def test_the_same_image_gives_the_same_table() -> None:
     made = scene(4, "square", spacing=10.0, counts=40)
     one, two = (find_columns(made.image) for _ in range(2))

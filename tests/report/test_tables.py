@@ -56,9 +56,11 @@ def test_changes_before_births(whole_run: Path) -> None:
 def test_rates(tmp_path: Path) -> None:
     assert rates_table(Results(tmp_path, {})) is None
     rate = {"value": 0.25, "low": 0.05, "high": None, "unit": "1/s", "count": 3, "method": "m"}
-    write_json(tmp_path / "rates.json", {"hops": rate})
+    fit = rate | {"low": None}
+    write_json(tmp_path / "rates.json", {"hops": rate, "AIC": fit})
     assert rates_table(Results(tmp_path, {})).rows == (
         ("hops", "0.25", "0.05 … no upper end", "1/s", "3", "m"),
+        ("AIC", "0.25", "–", "1/s", "3", "m"),
     )
 
 

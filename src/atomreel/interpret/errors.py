@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from atomreel.interpret.chunks import in_halves
 from atomreel.interpret.loops import compiled
-from atomreel.interpret.peaks import Floats, Ints
+from atomreel.interpret.peaks import Floats, Ints, Windows, means_under
 
 MOST_NEIGHBOURS = 8
 START_ERROR = 0.5  # of a finder's positions where counts are few, in units of the σ that the fit gives them
@@ -30,6 +30,20 @@ def marginal_covariance(
     out = np.empty((n, 3, 3))
     in_halves(lambda at: _corners((at.start, at.stop), (pairs, starts, edges, *given), out), n)
     return out
+
+
+def misfit(scaled: Floats, weight: Floats, windows: Windows) -> tuple[Floats, Floats]:
+    """(N,) mean squared residual under each column, and the variance factor of columns that stand out by it.
+
+    scaled: residual over its expected σ; weight: 0 where a pixel does not count, both padded.
+    """
+    seen = means_under((weight > 0).astype(np.float32), windows)
+    chi2 = means_under(scaled * scaled, windows) / np.maximum(seen, 1e-9)
+    # columns of which less is seen have too few pixels to say what is usual
+    whole = chi2[seen > 0.5] if (seen > 0.5).any() else chi2
+    typical = float(np.median(whole))
+    usual = typical + 3 * 1.4826 * float(np.median(np.abs(whole - typical)))
+    return chi2, np.maximum(1, chi2 / max(usual, 1e-9))
 
 
 @compiled

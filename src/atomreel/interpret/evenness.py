@@ -33,7 +33,7 @@ def opposite_pairs(points: Array) -> Ints:
     centre = np.arange(0, len(points), -(-len(points) // CENTRES))
     distance, near = tree.query(points[centre], k=min(NEIGHBOURS + 1, len(points)))
     typical = float(np.median(distance[:, 1]))
-    pairs = np.empty((near.size, 3), np.int64)
+    points, pairs = np.ascontiguousarray(points), np.empty((near.size, 3), np.int64)
     return pairs[: _opposite(points, (centre, near, REACH * typical, OPPOSITE * typical), pairs)]
 
 

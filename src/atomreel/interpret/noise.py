@@ -148,8 +148,7 @@ def quiet(scaled: Floats, blur: float, *, reach: int = 0) -> npt.NDArray[np.bool
         power = np.pad(power, odd) if any(n for _, n in odd) else power
         power = power[::2] + power[1::2]
         power = power[:, ::2] + power[:, 1::2]
-    counts = power[::3, ::3]
-    counts = counts > 0
+    counts = power[::3, ::3] > 0
     power = blurred(power, blur / step)
     seen = power[::3, ::3][counts]
     if not len(seen):

@@ -15,7 +15,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from atomreel.interpret.loops import compiled
-from atomreel.interpret.refine import Refined, refine_columns
+from atomreel.interpret.refine import Refined, checked, refine_columns
 
 Array = npt.NDArray[np.float64]
 BAND = 1.1  # distances of the sixth neighbour from the border: the columns that say how the lattice goes on
@@ -38,7 +38,7 @@ def columns_outside(positions: npt.ArrayLike, shape: tuple[int, int]) -> Array:
     If most of what stands around column x stands around another one, c = x + t, too, then what else stands around c also stands
     around x, be it outside: its place there less t. Two such pairs at least must name a place. Nothing where columns do not repeat.
     """
-    at = np.asarray(positions, dtype=float)
+    at = np.ascontiguousarray(positions, dtype=float)
     if len(at) <= SEEN:
         return np.zeros((0, 2))
     tree = cKDTree(at)
@@ -85,8 +85,11 @@ def _named(at, given, out):
 
 
 def refine_with_outside(image: npt.ArrayLike, positions: npt.ArrayLike, *, bright: bool = True) -> Refined:
-    """`refine_columns` with the columns just outside the field among them; its table has those of `positions` (N, 2) alone."""
-    data, at = np.asarray(image), np.asarray(positions, dtype=float)
+    """`refine_columns` with the columns just outside the field among them; its table has those of `positions` (N, 2) alone.
+
+    Raises InputError as `refine_columns` does.
+    """
+    data, at = checked(image, positions)
     outer = columns_outside(at, (data.shape[0], data.shape[1]))
     done = refine_columns(data, np.concatenate([at, outer]), bright=bright)
     return replace(done, table=done.table.iloc[: len(at)]) if len(outer) else done

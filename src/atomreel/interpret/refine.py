@@ -33,7 +33,7 @@ from atomreel.interpret.equations import (
     look,
     unpadded,
 )
-from atomreel.interpret.errors import marginal_covariance, widened
+from atomreel.interpret.errors import marginal_covariance, misfit, widened
 from atomreel.interpret.fit import (
     KNOT_STEP,
     MOVE_LIMIT,
@@ -48,6 +48,7 @@ from atomreel.interpret.noise import CROP, Noise, around, correlation_factors, q
 from atomreel.interpret.peaks import Floats, Shape, replace_covariance
 
 ENOUGH = 8000  # pixels for the level and the spread of an image
+FEWEST = 16  # finite pixels of an image that can be fitted
 LEAST_WIDTH = 1.8  # σ [px] to which images are binned: coarser pixels would cost precision
 COLUMNS = ("y", "x", "y_err", "x_err", "intensity", "intensity_err", "chi2")
 
@@ -94,7 +95,7 @@ def refine_columns(
     Processing I (1993), ch. 3; joint fits of columns: De Backer et al., Ultramicroscopy 171 (2016) 104.
     Raises InputError on anything but a 2-D image and (N, 2) finite positions.
     """
-    data, start = _checked(image, positions)
+    data, start = checked(image, positions)
     if not len(start):
         return _nothing(data)
     with one_blas_thread():
@@ -155,7 +156,7 @@ def _table(state: State, sigma: Floats, scale: float, chi2: Floats) -> pd.DataFr
     return pd.DataFrame(np.column_stack(rows), columns=list(COLUMNS))
 
 
-def _checked(image: npt.ArrayLike, positions: npt.ArrayLike) -> tuple[Floats, Floats]:
+def checked(image: npt.ArrayLike, positions: npt.ArrayLike) -> tuple[Floats, Floats]:
     data = np.asarray(image)
     if data.ndim != 2 or min(data.shape) < 4 or data.dtype.kind not in "fiub":
         raise InputError(
@@ -171,7 +172,8 @@ def _checked(image: npt.ArrayLike, positions: npt.ArrayLike) -> tuple[Floats, Fl
         raise InputError(
             f"positions must lie in the image of {data.shape} px or near it, got one {beyond:.4g} px outside"
         )
-    return data.astype(np.float32), start
+    # in C order, as the compiled loops are made for
+    return data.astype(np.float32, order="C"), np.ascontiguousarray(start)
 
 
 def _nothing(data: Floats) -> Refined:
@@ -187,8 +189,8 @@ def _problem(data: Floats, start: Floats, bright: bool) -> tuple[Problem, float,
     """The image on a scale of order one with peaks upright: data = (image − level) / scale."""
     seen = np.isfinite(data)
     values = data.ravel() if seen.all() else data[seen]
-    if not len(values):
-        raise InputError("the image has no finite pixel")
+    if len(values) < FEWEST:
+        raise InputError(f"the image has {len(values)} finite pixels; a fit needs {FEWEST} at least")
     few = values[:: max(1, len(values) // ENOUGH)]  # a scale, no measurement
     level = float(np.median(few))
     spread = float(few.std(dtype=float)) or 1.0
@@ -292,9 +294,9 @@ def _errors(
         added = _jitter(state, view) if jitter else (np.zeros((len(state.heights), 2)), (0.0, 0.0))
         return _marginal(problem, state, at), *added
 
-    (covariance, added, sd), (factors, chi2, misfit) = side_by_side(apart, lambda: _correlation(state, at))
+    (covariance, added, sd), (factors, chi2, larger) = side_by_side(apart, lambda: _correlation(state, at))
     factors = np.maximum(factors, 1)  # below one it is mostly the scatter of its own measurement
-    covariance = widened(covariance, (PRIOR * problem.near) ** -2.0, factors) * misfit[:, None, None]
+    covariance = widened(covariance, (PRIOR * problem.near) ** -2.0, factors) * larger[:, None, None]
     covariance[:, [1, 2], [1, 2]] += added
     return covariance, chi2, factors, sd
 
@@ -329,7 +331,7 @@ def _correlation(state: State, at: tuple[View, Equations]) -> tuple[Floats, Floa
         np.array(profiles),
         centre=centre,
     )
-    return factors, *_misfit(scaled, view)
+    return factors, *misfit(scaled, view.weight, view.windows)
 
 
 def _white_reference(state: State, at: tuple[View, Equations], centre: Floats) -> npt.NDArray[np.float32]:
@@ -361,14 +363,6 @@ def _white_reference(state: State, at: tuple[View, Equations], centre: Floats) -
 def _white(rows: int, cols: int) -> npt.NDArray[np.float32]:
     """Noise of unit variance, always the same."""
     return np.random.default_rng(0).standard_normal((rows, cols), np.float32)
-
-
-def _misfit(scaled: Floats, view: View) -> tuple[Floats, Floats]:
-    """Mean squared residual under each column, and the variance factor of columns that stand out by it."""
-    chi2 = peaks.means_under(scaled * scaled, view.windows)
-    typical = float(np.median(chi2))
-    usual = typical + 3 * 1.4826 * float(np.median(np.abs(chi2 - typical)))
-    return chi2, np.maximum(1, chi2 / max(usual, 1e-9))
 
 
 def _jitter(state: State, view: View) -> tuple[Floats, tuple[float, float]]:

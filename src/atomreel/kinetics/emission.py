@@ -79,12 +79,12 @@ def class_shares(
     """
     log = np.asarray(log_likelihood, dtype=float)
     counts = np.ones(len(log)) if weight is None else np.asarray(weight, dtype=float)
-    if log.ndim != 2 or counts.shape != log.shape[:1] or not np.isfinite(log).all():
+    if log.ndim != 2 or not log.shape[1] or counts.shape != log.shape[:1] or not np.isfinite(log).all():
         raise InputError(
             f"log_likelihood: expected finite numbers (N, n) and N weights, got {log.shape} and {counts.shape}"
         )
-    if not (counts >= 0).all() or not counts.sum() > 0:
-        raise InputError("weights: expected numbers of 0 or more, one of them above 0")
+    if not (np.isfinite(counts) & (counts >= 0)).all() or not counts.sum() > 0:
+        raise InputError("weights: expected finite numbers of 0 or more, one of them above 0")
     like = np.exp(log - log.max(axis=1, keepdims=True))
     share = np.full(log.shape[1], 1 / log.shape[1])
     for _ in range(ROUNDS):

@@ -26,7 +26,9 @@ class Estimate:
 
 def in_words(estimate: Estimate) -> str:
     """Value, interval and unit; of a rate without an upper end, since every step moved, that it has a lower one only."""
-    if not np.isfinite(estimate.high):
+    if np.isnan(estimate.high):
+        return f"{estimate.value:.3g} {estimate.unit}, without an interval"
+    if np.isinf(estimate.high):
         return f"at least {estimate.low:.3g} {estimate.unit}, no upper end: it moved in every step"
     return f"{estimate.value:.3g} ({estimate.low:.3g} … {estimate.high:.3g}) {estimate.unit}"
 

@@ -34,7 +34,7 @@ def tell_translation() -> None:
             own = event.data["dispatcher"].py_func.__module__.startswith("atomreel.")
             console = Console(stderr=True)
             if own and not self.told and console.is_terminal:
-                console.print("first fit after an installation: translating its loops, once, about 12 s")
+                console.print("first fit after an installation: translating its loops, once, 10 to 30 s")
             self.told |= own
 
         def on_end(self, event: Any) -> None:

@@ -106,12 +106,7 @@ def find_columns(
     columns |= {"score": score[keep], "domain": domain_at(known, at)}
     warnings = [*survey.warnings, *_beyond(precision, sure), *doubts(columns["domain"], known)]
     residual = None
-    diagnostics: dict[str, Any] = {
-        "columns": len(at),
-        "candidates": len(score),
-        "threshold": least,
-        "false_expected": float((1 - sure * score[keep]).sum()),
-    }
+    diagnostics: dict[str, Any] = {"candidates": len(score), "threshold": least}
     if refine and len(at) and min(frame.shape) >= 4:
         fit, residual, more, notes = _refine(frame, at, survey)
         diagnostics, warnings = diagnostics | more, warnings + list(notes)
@@ -120,6 +115,8 @@ def find_columns(
             columns["intensity"], columns["intensity_err"], max_classes=max_species, rng=0
         )
         columns["species"] = species.labels
+    false_expected = float((1 - sure * columns["score"]).sum())
+    diagnostics |= {"columns": len(columns["score"]), "false_expected": false_expected}
     return Found(_checked(columns), residual, survey, diagnostics, tuple(dict.fromkeys(warnings)), known)
 
 
@@ -226,7 +223,8 @@ def _refine(
     fit = np.full((len(position), len(FIT)), np.nan)
     notes: list[str] = []
     margin = round(OVERLAP * survey.spacing_px)
-    pixel = np.floor(position + 0.5)
+    # a maximum of the network's last row may lie a little beyond the image
+    pixel = np.clip(np.floor(position + 0.5), 0, np.array(frame.shape) - 1)
     for y in range(0, frame.shape[0], BLOCK):
         for x in range(0, frame.shape[1], BLOCK):
             own = (pixel // BLOCK == (y // BLOCK, x // BLOCK)).all(axis=1)
@@ -256,11 +254,13 @@ def _placed(
 ) -> dict[str, npt.NDArray[Any]]:
     """The columns at the mean of the fit's (N, 6) positions and the network's (`predict.placing`).
 
-    Those that this leaves inside the image, with a height: one that the fit pushed out or emptied is none.
+    Those that this leaves inside the image: one that the fit pushed out is none.
     """
+    fitted = np.isfinite(fit[:, [0, 1, 4]]).all(axis=1)
+    columns, fit = {name: values[fitted] for name, values in columns.items()}, fit[fitted]
     found = np.stack([columns["y"], columns["x"]], axis=1)
     position, error = place(fit[:, :2], fit[:, 2:4], found, score=columns["score"], zoom=survey.zoom)
-    real = ((position >= -0.5) & (position <= np.array(shape) - 0.5)).all(axis=1) & (fit[:, 4] > 0)
+    real = ((position >= -0.5) & (position <= np.array(shape) - 0.5)).all(axis=1)
     values = np.concatenate([position, error, fit[:, 4:]], axis=1)
     columns = columns | dict(zip(FIT, values.T, strict=True))
     return {name: values[real] for name, values in columns.items()}

@@ -94,7 +94,7 @@ def rates_table(results: Results) -> PageTable | None:
         (
             name,
             _number(rate.get("value")),
-            f"{_number(rate.get('low'))} … {_number(rate.get('high')) if _there(rate.get('high')) else 'no upper end'}",
+            _interval(rate),
             str(rate.get("unit") or ""),
             _number(rate.get("count")),
             str(rate.get("method") or ""),
@@ -103,6 +103,14 @@ def rates_table(results: Results) -> PageTable | None:
     ]
     head = ("rate", "value", "95 % interval", "unit", "events", "method")
     return PageTable("Rates", head, tuple(rows[:MOST_ROWS]))
+
+
+def _interval(rate: Mapping[str, Any]) -> str:
+    """Both ends; a rate may have no upper one, and a number that is none no interval."""
+    low, high = rate.get("low"), rate.get("high")
+    if not _there(low):
+        return "–"
+    return f"{_number(low)} … {_number(high) if _there(high) else 'no upper end'}"
 
 
 def events_table(results: Results) -> PageTable | None:
