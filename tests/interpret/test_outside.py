@@ -112,3 +112,16 @@ def test_bad_positions_are_refused_and_none_are_fine():
         refine_with_outside(image, np.full((30, 2), np.nan))
     with pytest.raises(InputError, match="Y, X"):
         refine_with_outside(np.ones(30), np.ones((3, 2)))
+
+
+def test_a_column_outside_that_misfits_is_no_jitter_of_lines():
+    """Bright dirt on the first lines, where only tails of columns outside are seen, displaces no line."""
+    rng = np.random.default_rng(7)
+    every, _ = crystal(HONEYCOMB[:1], cell=14.0, gamma=90, angle=0)
+    image = rng.poisson(expected(every, np.full(len(every), 400.0), sigma=2.5)).astype(np.float32)
+    inside = depth(every) > 2
+    outside = (depth(every) < 0) & (depth(every) > -9)
+    image[:2, 40:90] += 3000.0
+    done = refine_columns(image, np.concatenate([every[inside], every[outside]]))
+    assert done.jitter_px[0] < 0.4  # 1.1 if the outer ones had a say
+    assert np.median(done.table["y_err"].to_numpy()[: inside.sum()]) < 0.15

@@ -368,13 +368,17 @@ def _white(rows: int, cols: int) -> npt.NDArray[np.float32]:
 def _jitter(state: State, view: View) -> tuple[Floats, tuple[float, float]]:
     """(N, 2) variance added to y and x, and the sd of the lines' displacement in y and x."""
     w, weighted = view.windows, view.weight * view.residual
+    size = np.array(weighted.shape) - 2 * w.radius
+    inside = ((state.positions >= 0) & (state.positions <= size - 1)).all(1)
     added, sd = [], []
     for axis in (0, 1):
         towards = np.eye(3)[1 + axis] * state.heights[:, None]
         whole = peaks.draw(w, towards, size=view.weight.shape)
-        rows, rows_information, *across = peaks.slopes_along(
-            (weighted, view.weight, whole), w, state.heights, axis=axis
+        sums = peaks.slopes_along((weighted, view.weight, whole), w, state.heights, axis=axis)
+        sums[:, ~inside] = (
+            0  # of a column outside only a tail is seen, and a line that it misfits is not displaced
         )
+        rows, rows_information, *across = sums
         found = measure_jitter(
             rows, rows_information, w, lines=view.weight.shape[0], across=(across[0], across[1])
         )
