@@ -156,7 +156,7 @@ def is_striped(view: View) -> bool:
 def learn_all(problem: Problem, width: float) -> tuple[State, float]:
     """Fit everything, the shape too, and how far columns moved last. width: first guess of σ [px].
 
-    The first rounds' weights are the blurred image's.
+    The first round's weights are the blurred image's.
     """
     noise, weight = first_noise(problem, width)
     state = start_state(problem, peaks.round_shape(width), noise)

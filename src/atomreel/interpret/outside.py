@@ -1,7 +1,7 @@
 """Columns just outside the field, of which only the tails are seen: where the lattice near the border goes on.
 
 Left out of a joint fit, their light is taken for background, and all columns within a few spacings of the border come out too
-dim (by a fifth for S beside W in WS2, the more the weaker a column is beside its neighbours).
+dim, the more the weaker a column is beside its neighbours.
 """
 
 from __future__ import annotations

@@ -375,9 +375,8 @@ def _jitter(state: State, view: View) -> tuple[Floats, tuple[float, float]]:
         towards = np.eye(3)[1 + axis] * state.heights[:, None]
         whole = peaks.draw(w, towards, size=view.weight.shape)
         sums = peaks.slopes_along((weighted, view.weight, whole), w, state.heights, axis=axis)
-        sums[:, ~inside] = (
-            0  # of a column outside only a tail is seen, and a line that it misfits is not displaced
-        )
+        # of a column outside only a tail is seen, and a line that it misfits is not displaced
+        sums[:, ~inside] = 0
         rows, rows_information, *across = sums
         found = measure_jitter(
             rows, rows_information, w, lines=view.weight.shape[0], across=(across[0], across[1])

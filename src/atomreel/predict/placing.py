@@ -9,7 +9,7 @@ from atomreel.interpret.evenness import scatter_over_claim
 
 Array = npt.NDArray[np.float64]
 KNOWN = 0.3  # px of the network: a fit that errs more knows less than the network
-WORST = 0.8  # px of the network: it errs no more at a column that it has found, however few the counts
+WORST = 0.8  # px of the network: about what it errs by at the faintest columns that it finds
 WORTH = 10  # columns that what is usual is worth before looking
 DISAGREED = 0.13  # by which the variance grows with the squared distance of both, over its typical one
 DOUBTED = 2.2  # by which it grows with the probability that there is no column
