@@ -27,9 +27,19 @@ def test_right_claims_are_left_and_wrong_ones_told(basis, bend):
         points, claims = lattice(np.random.default_rng(seed), basis=basis, bend=bend)
         ratios.append([scatter_over_claim(points, by * claims) for by in (1.0, 2.0, 0.5)])
     right, wide, narrow = np.mean(ratios, axis=0)
-    assert 1.0 < right < 1.15  # stays above, so that right claims are not cut
-    assert np.min(np.array(ratios)[:, 0]) > 0.95
+    assert 1.0 < right < 1.12  # stays above, so that right claims are not cut
+    assert np.min(np.array(ratios)[:, 0]) > 0.92
     assert wide == pytest.approx(right / 2) and narrow == pytest.approx(2 * right)
+
+
+@pytest.mark.parametrize("errors", [0.1, 0.15, 0.2])
+def test_scatter_as_wide_as_what_counts_as_opposite(errors):
+    """Half of a sum of three errors of 0.2 lies outside of what is looked at: the spread of the rest is not the whole."""
+    ratios = [
+        scatter_over_claim(*lattice(np.random.default_rng(seed), cells=24, errors=errors))
+        for seed in range(12)
+    ]
+    assert 0.97 < np.mean(ratios) < 1.12
 
 
 def test_true_displacements_do_not_hide_errors():
@@ -41,7 +51,7 @@ def test_true_displacements_do_not_hide_errors():
 
 def test_opposite_pairs_are_opposite():
     points, _ = lattice(np.random.default_rng(0), basis=HONEYCOMB, errors=0.01)
-    middle, one, other = opposite_pairs(points).T
+    middle, one, other = opposite_pairs(points)[0].T
     assert len(middle) > 300
     assert np.hypot(*(points[one] + points[other] - 2 * points[middle]).T).max() < 0.2
     assert len({(m, frozenset((a, b))) for m, a, b in zip(middle, one, other, strict=True)}) == len(middle)
@@ -49,11 +59,11 @@ def test_opposite_pairs_are_opposite():
 
 def test_no_lattice_no_answer():
     rng = np.random.default_rng(1)
-    assert opposite_pairs(np.zeros((2, 2))).shape == (0, 3)
+    assert opposite_pairs(np.zeros((2, 2)))[0].shape == (0, 3)
     assert scatter_over_claim(np.zeros((0, 2)), np.zeros((0, 2))) == np.inf
     assert scatter_over_claim(*lattice(rng, cells=2)) == np.inf
     scattered = rng.uniform(0, 30, (400, 2))
-    assert len(opposite_pairs(scattered)) > LEAST
+    assert len(opposite_pairs(scattered)[0]) > LEAST
     assert (
         scatter_over_claim(scattered, np.full((400, 2), 0.05)) > 2
     )  # far more than what is claimed: nothing is cut

@@ -6,6 +6,8 @@ bent on a larger scale. Its scatter is made of errors and of true displacements,
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
@@ -14,41 +16,45 @@ from atomreel.interpret.loops import compiled
 
 Array = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
-NEIGHBOURS = 14  # of a centre, among which opposite ones are looked for
-REACH = 3.2  # typical distances of nearest columns: how far off they may be
-OPPOSITE = (
-    0.5  # typical distances: how far from its place the second may be; a random column is as far on average
-)
-CENTRES = 300  # columns that are looked at: enough for a spread to 3 %
+NEIGHBOURS = 24  # of a centre, among which opposite ones are looked for
+# in typical distances of nearest columns:
+NEAR, FAR = 1.6, 3.6  # how far off they are: nearer ones share noise that is correlated, and the errors that it makes
+SAME_ROW = 0.5  # columns as near in y have been scanned together, and share what jitter and noise of lines did
+OPPOSITE = 0.5  # how far from its place the second may be; a random column is as far on average
+CENTRES = 1000  # columns that are looked at: enough for a spread to 2 %
 LEAST = 20  # opposite pairs from which on they say something
-CUT = 1.04  # by which what lies within OPPOSITE scatters less than all, in noisy images (simulated; benchmarks/bench_errors.py)
-MEDIAN_SQUARE = 0.4549  # of a standard normal variable
+ROUNDS = 8  # of mending a spread that is cut off: each halves what is left, or better
+MEDIAN_SQUARE = 2 * math.log(2)  # of the length of two standard normal variables
 
 
-def opposite_pairs(points: Array) -> Ints:
-    """(M, 3) numbers of a centre and of two columns on opposite sides of it. points: (N, 2)."""
+def opposite_pairs(points: Array) -> tuple[Ints, float]:
+    """(M, 3) numbers of a centre and of two columns on opposite sides of it, and how far off the middle of those may be
+    twice over [px]. points: (N, 2)."""
     if len(points) < 3:
-        return np.zeros((0, 3), dtype=np.int64)
+        return np.zeros((0, 3), dtype=np.int64), 0.0
     tree = cKDTree(points)
     centre = np.arange(0, len(points), -(-len(points) // CENTRES))
     distance, near = tree.query(points[centre], k=min(NEIGHBOURS + 1, len(points)))
     typical = float(np.median(distance[:, 1]))
     points, pairs = np.ascontiguousarray(points), np.empty((near.size, 3), np.int64)
-    return pairs[: _opposite(points, (centre, near, REACH * typical, OPPOSITE * typical), pairs)]
+    scale = typical * np.array([NEAR, FAR, SAME_ROW, OPPOSITE])
+    return pairs[: _opposite(points, (centre, near, scale), pairs)], OPPOSITE * typical
 
 
 @compiled
 def _opposite(points, given, out):
     """Of each neighbour of a centre the one that is nearest to the place opposite, each pair once: how many."""
-    centre, near, reach, opposite = given
+    centre, near, (nearest, farthest, row, opposite) = given
     count = 0
     for i in range(len(centre)):
         c = centre[i]
         y, x = points[c, 0], points[c, 1]
         for one in near[i, 1:]:
             down, along = points[one, 0] - y, points[one, 1] - x
-            if down * down + along * along > reach * reach:
+            if down * down + along * along > farthest * farthest:
                 break
+            if abs(down) < row or down * down + along * along < nearest * nearest:
+                continue
             best, least = -1, opposite * opposite
             for other in near[i, 1:]:
                 off, aside = points[other, 0] - y + down, points[other, 1] - x + along
@@ -66,14 +72,28 @@ def scatter_over_claim(points: Array, errors: Array) -> float:
     By medians, and larger by one standard deviation of the ratio's own. Below 1 the errors are claimed too large; above 1 the columns may
     be displaced in truth. Infinite where too few columns stand opposite each other.
     """
-    triple = opposite_pairs(points)
+    triple, farthest = opposite_pairs(points)
     if len(triple) < LEAST:
         return float("inf")
     middle, one, other = triple.T
     off = points[one] + points[other] - 2 * points[middle]
     variance = errors[one] ** 2 + errors[other] ** 2 + 4 * errors[middle] ** 2
-    good = variance > 0
+    good = (variance > 0).all(1)
     if not good.any():
         return float("inf")
-    ratio = float(np.sqrt(np.median(off[good] ** 2 / variance[good]) / MEDIAN_SQUARE))
-    return CUT * ratio * (1 + len(np.unique(middle)) ** -0.5)
+    square = np.median((off[good] ** 2 / variance[good]).sum(1)) / MEDIAN_SQUARE
+    more = _uncut(float(np.median((off**2).sum(1))) / MEDIAN_SQUARE, farthest)
+    return float(np.sqrt(square * more)) * (1 + len(np.unique(middle)) ** -0.5)
+
+
+def _uncut(square: float, farthest: float) -> float:
+    """By which the variance of a normal scatter in the plane is larger than `square`, the one seen of what lies within `farthest`.
+
+    Of x² + y² of such a scatter with variance v, cut off at R², the median is −2v ln(½ + ½ exp(−R²/2v)) instead of 2v ln 2. As v
+    grows that ends at R²/2: there is no more to learn, and v = R² is where this stops.
+    """
+    variance = square
+    for _ in range(ROUNDS):
+        seen = -math.log(0.5 + 0.5 * math.exp(-(farthest**2) / max(2 * variance, 1e-300))) / math.log(2)
+        variance = min(square / seen, farthest**2)
+    return max(variance / square, 1.0) if square > 0 else 1.0
