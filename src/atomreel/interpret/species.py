@@ -29,22 +29,32 @@ TOLERANCE = 1e-5  # of the log-likelihood per value and step: less is the end
 
 @dataclass(frozen=True)
 class SpeciesModel:
-    """Classes from dimmest to brightest: share, mean and intrinsic spread (sd), in image units."""
+    """Classes from dimmest to brightest: share, mean and intrinsic spread (sd), in image units.
+
+    by_place: some differ by less than they scatter, and are told apart by where they stand (`interpret.sublattices`).
+    """
 
     shares: tuple[float, ...]
     means: tuple[float, ...]
     sds: tuple[float, ...]
+    by_place: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(f"I{k + 1}" for k in range(len(self.means)))
 
     def to_dict(self) -> dict[str, Any]:
-        return {"shares": list(self.shares), "means": list(self.means), "sds": list(self.sds)}
+        return {
+            "shares": list(self.shares),
+            "means": list(self.means),
+            "sds": list(self.sds),
+            "by_place": self.by_place,
+        }
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> SpeciesModel:
-        return cls(*(tuple(float(v) for v in values[key]) for key in ("shares", "means", "sds")))
+        shares, means, sds = (tuple(float(v) for v in values[key]) for key in ("shares", "means", "sds"))
+        return cls(shares, means, sds, bool(values.get("by_place", False)))
 
 
 @dataclass(frozen=True)
@@ -178,7 +188,8 @@ class _Runs:
     def model(self, row: int) -> SpeciesModel:
         order = np.argsort(self.means[row])
         parts = (self.shares[row], self.means[row], np.sqrt(self.variances[row]))
-        return SpeciesModel(*(tuple(float(v) for v in part[order]) for part in parts))
+        shares, means, sds = (tuple(float(v) for v in part[order]) for part in parts)
+        return SpeciesModel(shares, means, sds)
 
 
 def _best_mixture(

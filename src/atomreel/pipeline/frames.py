@@ -15,8 +15,8 @@ from atomreel.interpret.defects import find_defects
 from atomreel.interpret.holes import hole_fraction
 from atomreel.interpret.lattice import LatticeFit, fit_lattices
 from atomreel.interpret.openings import find_openings
-from atomreel.interpret.species import label_species
 from atomreel.interpret.strain import map_strain
+from atomreel.interpret.sublattices import label_by_place, measured
 from atomreel.kinetics.phases import class_fractions
 from atomreel.pipeline.grains import frame_grains
 from atomreel.pipeline.survey import BLOCK, ColumnPlan, Plan
@@ -175,6 +175,5 @@ def find_atoms(plan: ColumnPlan, data: FloatArray) -> Found:
         at = np.rint(atoms[["y", "x"]].to_numpy()).astype(int).clip(0, np.array(data.shape) - 1)
         atoms = atoms[plan.source.mask[at[:, 0], at[:, 1]]].reset_index(drop=True)
     if plan.species is not None and "intensity" in atoms:
-        species = label_species(atoms.intensity, atoms.intensity_err, model=plan.species)
-        atoms = atoms.assign(species=species.labels)
+        atoms = atoms.assign(species=label_by_place(measured(atoms), plan.species).labels)
     return replace(found, table=atoms)

@@ -16,7 +16,8 @@ from atomreel.interpret.calibrate import Calibration, calibrate
 from atomreel.interpret.cell import AverageCell, average_cell
 from atomreel.interpret.distortion import describe_reach, reachable
 from atomreel.interpret.lattice import DISTORTION, fit_lattices
-from atomreel.interpret.species import SpeciesModel, fit_species
+from atomreel.interpret.species import SpeciesModel
+from atomreel.interpret.sublattices import find_species, measured
 from atomreel.kinetics.beam import knock_on
 from atomreel.nets.columns import ColumnFinder
 from atomreel.pipeline.progress import tell_translation
@@ -29,7 +30,6 @@ from atomreel.predict.model import check, load_model
 from atomreel.prepare.clean import clean_frame
 
 BLOCK = 2048  # px; of a frame larger than twice this only the central block is surveyed
-POOLED = 2000  # most columns that intensity classes are learned from
 DENSE, CROWD = 0.35, 100  # columns per squared spacing, and in all, that look like a crystal or like texture
 STRAIN_GRID = 128  # most points of a strain map along a side
 
@@ -199,16 +199,10 @@ def _fills_the_field(columns: ColumnPlan, shape: tuple[int, int]) -> bool:
 
 def _species(tables: tuple[pd.DataFrame, ...], recipe: Recipe) -> SpeciesModel | None:
     """Intensity classes of all sample frames together, so that labels mean the same in every frame."""
-    pooled = pd.concat(tables)
-    if "intensity" not in pooled or len(pooled) < 8:
+    if not all("intensity" in table for table in tables) or sum(map(len, tables)) < 8:
         return None
-    pooled = pooled.iloc[:: -(-len(pooled) // POOLED)]
-    return fit_species(
-        pooled.intensity.to_numpy(),
-        pooled.intensity_err.to_numpy(),
-        max_classes=recipe.columns.max_species,
-        rng=recipe.run.seed,
-    )
+    images = [measured(table) for table in tables]
+    return find_species(images, max_classes=recipe.columns.max_species, rng=recipe.run.seed)
 
 
 def describe_plan(plan: Plan) -> dict[str, Any]:

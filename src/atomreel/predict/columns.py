@@ -24,7 +24,7 @@ from atomreel.interpret.blobs import find_blobs
 from atomreel.interpret.chunks import side_by_side
 from atomreel.interpret.outside import refine_with_outside
 from atomreel.interpret.segments import find_segments
-from atomreel.interpret.species import assign_species
+from atomreel.interpret.sublattices import find_species, label_by_place
 from atomreel.nets.columns import ColumnFinder
 from atomreel.predict.backend import choose_backend
 from atomreel.predict.context import in_context
@@ -110,11 +110,7 @@ def find_columns(
     if refine and len(at) and min(frame.shape) >= 4:
         fit, residual, more, notes = _refine(frame, at, survey)
         diagnostics, warnings = diagnostics | more, warnings + list(notes)
-        columns = _placed(columns, fit, survey, shape=frame.shape)
-        species = assign_species(
-            columns["intensity"], columns["intensity_err"], max_classes=max_species, rng=0
-        )
-        columns["species"] = species.labels
+        columns = _placed(columns, fit, survey, shape=frame.shape, max_species=max_species)
     false_expected = float((1 - sure * columns["score"]).sum())
     diagnostics |= {"columns": len(columns["score"]), "false_expected": false_expected}
     return Found(_checked(columns), residual, survey, diagnostics, tuple(dict.fromkeys(warnings)), known)
@@ -251,18 +247,23 @@ def _placed(
     survey: Survey,
     *,
     shape: tuple[int, ...],
+    max_species: int,
 ) -> dict[str, npt.NDArray[Any]]:
-    """The columns at the mean of the fit's (N, 6) positions and the network's (`predict.placing`).
+    """The columns at the mean of the fit's (N, 6) positions and the network's (`predict.placing`), with their species.
 
     Those that this leaves inside the image: one that the fit pushed out is none.
     """
     fitted = np.isfinite(fit[:, [0, 1, 4]]).all(axis=1)
     columns, fit = {name: values[fitted] for name, values in columns.items()}, fit[fitted]
     found = np.stack([columns["y"], columns["x"]], axis=1)
-    position, error = place(fit[:, :2], fit[:, 2:4], found, score=columns["score"], zoom=survey.zoom)
+    image = found, fit[:, 4], fit[:, 5]
+    (position, error), species = side_by_side(
+        lambda: place(fit[:, :2], fit[:, 2:4], found, score=columns["score"], zoom=survey.zoom),
+        lambda: label_by_place(image, find_species([image], max_classes=max_species)).labels,
+    )
     real = ((position >= -0.5) & (position <= np.array(shape) - 0.5)).all(axis=1)
     values = np.concatenate([position, error, fit[:, 4:]], axis=1)
-    columns = columns | dict(zip(FIT, values.T, strict=True))
+    columns = columns | dict(zip(FIT, values.T, strict=True)) | {"species": species}
     return {name: values[real] for name, values in columns.items()}
 
 

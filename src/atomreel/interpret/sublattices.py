@@ -1,0 +1,230 @@
+"""Species that their places tell apart: two sublattices whose columns differ by less than one of them scatters.
+
+If t leads from a column to another one around which the same columns stand, both are of one sublattice, whatever lattice it is: the
+intensities of such repeats are measurements of one species. Their median, over that of all columns around, falls into two heaps
+where there are two sublattices of different species, and is one everywhere where there are not; thickness and illumination, that
+change slowly, cancel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy.spatial import cKDTree
+
+from atomreel.interpret.loops import compiled
+from atomreel.interpret.species import (
+    LEAST_SPREAD,
+    Species,
+    SpeciesModel,
+    fit_species,
+    label_species,
+)
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Measured = tuple[
+    Floats, Floats, Floats
+]  # (N, 2) positions [px], (N,) intensities and their errors, of one image
+
+AROUND = 30  # nearest columns that are looked at
+TRIED = 18  # of them, to which translations lead
+CARRIED = 8  # of them, which a translation is applied to
+FEWEST = 4  # of these that stay in view, for it to count
+AGREE = 0.8  # share of these that must land on columns
+SAME = 0.3  # nearest distances within which it is the same place; also by how much the outline may be left
+REPEATS = 3  # at least, for a column to be known by them
+ROUNDS = 3  # medians of medians: the third is made of some forty columns
+SAMPLE = 100  # columns by which a class is judged before all of its repeats are looked up
+RESTLESS = 1.2  # times the scatter that chance gives the medians: less is one sublattice
+APART = 2.0  # half the distance of the heaps over their scatter: 1.3 when a normal distribution is cut in two, 1.7 an even one
+SHARE = 0.15  # of the smaller heap
+MEMBERS = 60  # of a class that is looked at
+PRIOR = 0.2  # columns that the shares of the whole image are worth beside the repeats of a column: antisites are rare
+TURNS = 8  # of reading classes again with those of the repeats
+
+
+def measured(atoms: pd.DataFrame | Mapping[str, npt.ArrayLike]) -> Measured:
+    """Positions, intensities and their errors of a table of columns: y, x, intensity, intensity_err."""
+    y, x, intensity, error = (
+        np.asarray(atoms[name], float) for name in ("y", "x", "intensity", "intensity_err")
+    )
+    return np.stack([y, x], axis=1), intensity, error
+
+
+def find_species(
+    images: Sequence[Measured], *, max_classes: int = 4, rng: np.random.Generator | int | None = 0
+) -> SpeciesModel:
+    """The classes of intensities of all `images` together (`fit_species`), each cut in two where it is two sublattices.
+
+    Raises InputError on lengths that differ.
+    """
+    intensity, error = (np.concatenate([one[k] for one in images]) for k in (1, 2))
+    model = fit_species(intensity, error, max_classes=max_classes, rng=rng)
+    k = 0
+    while k < len(model.means) < max_classes:
+        cut = _cut_in_two(model, k, images)
+        model, k = (model, k + 1) if cut is None else (cut, k)
+    return model
+
+
+def label_by_place(image: Measured, model: SpeciesModel) -> Species:
+    """`label_species`; where the model has classes of one sublattice each, with the classes of a column's repeats as what is likely.
+
+    With p_j the probabilities of the n repeats of a column, the shares that its own intensity is weighed against are
+    (PRIOR · shares + Σ p_j) / (PRIOR + n), turn after turn.
+    """
+    position, intensity, error = image
+    own = label_species(intensity, error, model=model)
+    if not model.by_place or len(position) <= REPEATS:
+        return own
+    shares = np.array(model.shares)
+    likelihood = own.probability / shares
+    likelihood /= likelihood.max(1, keepdims=True)
+    repeat = find_repeats(position)
+    there, number = (repeat >= 0)[..., None], (repeat >= 0).sum(1)[:, None]
+    probability = own.probability
+    for _ in range(TURNS):
+        local = (PRIOR * shares + np.where(there, probability[repeat], 0).sum(1)) / (PRIOR + number)
+        probability = likelihood * local
+        probability /= probability.sum(1, keepdims=True)
+    return replace(own, labels=np.array(model.names)[probability.argmax(1)], probability=probability)
+
+
+def _cut_in_two(model: SpeciesModel, k: int, images: Sequence[Measured]) -> SpeciesModel | None:
+    """The model with class k as two, if it is two sublattices."""
+    parts = [_members(model, k, image) for image in images]
+    if sum(len(part[0]) for part in parts) < MEMBERS or not _restless(
+        max(parts, key=lambda part: len(part[0]))
+    ):
+        return None
+    ratio = np.concatenate([_evened(*part[:2]) for part in parts])
+    known = np.isfinite(ratio)
+    if known.sum() < MEMBERS:
+        return None
+    upper = _upper(ratio[known])
+    if upper is None:
+        return None
+    intensity, error = (np.concatenate([part[i] for part in parts])[known] for i in (1, 2))
+    two = np.array([_heap(intensity[at], error[at], whole=known.sum()) for at in (~upper, upper)])
+    two[:, 0] *= model.shares[k]
+    old = (model.shares, model.means, model.sds)
+    shares, means, sds = (
+        (*was[:k], *map(float, now), *was[k + 1 :]) for was, now in zip(old, two.T, strict=True)
+    )
+    return SpeciesModel(shares, means, sds, by_place=True)
+
+
+def _heap(intensity: Floats, error: Floats, *, whole: int) -> tuple[float, float, float]:
+    """Share of the whole, mean and spread of a class of which these are nearly all; a few of another do not count."""
+    mean = float(np.median(intensity))
+    spread = _spread(intensity) ** 2 - float(np.median(error**2))
+    return len(intensity) / whole, mean, float(np.sqrt(max(spread, (LEAST_SPREAD * mean) ** 2)))
+
+
+def _spread(value: Floats) -> float:
+    """The standard deviation of a normal distribution with this median distance from the median."""
+    return 1.4826 * float(np.median(np.abs(value - np.median(value))))
+
+
+def _members(model: SpeciesModel, k: int, image: Measured) -> Measured:
+    position, intensity, error = (np.ascontiguousarray(part, float) for part in image)
+    own = label_species(intensity, error, model=model).labels == model.names[k]
+    return position[own], intensity[own], error[own]
+
+
+def _restless(part: Measured) -> bool:
+    """Whether medians of repeats scatter by more than chance makes them, as some of the columns show."""
+    position, intensity, _ = part
+    if len(position) <= AROUND:
+        return False
+    some = np.arange(0, len(position), -(-len(position) // SAMPLE))
+    repeat, near = _looked_up(position, some)
+    ratio = _median_of(intensity, repeat) / np.median(intensity[near], axis=1)
+    known = np.isfinite(ratio)
+    number = (repeat >= 0).sum(1)[known]
+    if known.sum() <= REPEATS:
+        return False
+    by_chance = np.sqrt(np.pi / 2 * np.mean(1 / number)) * _spread(intensity) / abs(np.median(intensity))
+    return bool(ratio[known].std() > RESTLESS * by_chance)
+
+
+def _evened(position: Floats, intensity: Floats) -> Floats:
+    """(N,) intensity of a column's sublattice over that of all around; NaN where a column has no repeats."""
+    if len(position) <= AROUND:
+        return np.full(len(position), np.nan)
+    repeat, near = _looked_up(position, np.arange(len(position)))
+    ratio = _median_of(intensity, repeat) / np.median(intensity[near], axis=1)
+    for _ in range(ROUNDS - 1):
+        ratio = _median_of(ratio, repeat)
+    return ratio
+
+
+def _median_of(value: Floats, repeat: Ints) -> Floats:
+    """(K,) median of the values of a column's repeats; NaN where they are fewer than REPEATS."""
+    ordered = np.sort(np.where(repeat >= 0, value[repeat], np.nan), axis=1)  # NaN come last
+    number = np.isfinite(ordered).sum(1)
+    low, high = (np.clip(at, 0, TRIED - 1)[:, None] for at in ((number - 1) // 2, number // 2))
+    middle = (np.take_along_axis(ordered, low, 1) + np.take_along_axis(ordered, high, 1))[:, 0] / 2
+    return np.where(number >= REPEATS, middle, np.nan)
+
+
+def _upper(ratio: Floats) -> npt.NDArray[np.bool_] | None:
+    """Which are of the upper one of two heaps; None where there are no two."""
+    cut, before = float(ratio.mean()), np.inf
+    while abs(cut - before) > 1e-6 * abs(cut):
+        upper = ratio > cut
+        if not SHARE < upper.mean() < 1 - SHARE:
+            return None
+        before, cut = cut, float(ratio[upper].mean() + ratio[~upper].mean()) / 2
+    scatter = np.sqrt((ratio[upper].var() + ratio[~upper].var()) / 2)
+    half = float(ratio[upper].mean() - ratio[~upper].mean()) / 2
+    return upper if half > APART * scatter else None
+
+
+def find_repeats(position: Floats) -> Ints:
+    """(N, TRIED) numbers of the columns around which the same columns stand as around each of `position` (N, 2); −1: no more."""
+    return _looked_up(np.ascontiguousarray(position), np.arange(len(position)))[0]
+
+
+def _looked_up(position: Floats, which: npt.NDArray[np.intp]) -> tuple[Ints, npt.NDArray[np.intp]]:
+    """(K, TRIED) repeats of columns `which`, and (K, M) their nearest columns, themselves first."""
+    distance, near = cKDTree(position).query(position[which], k=min(AROUND + 1, len(position)))
+    same = SAME * float(np.median(distance[:, 1]))
+    repeat = np.full((len(which), TRIED), -1, np.int64)
+    _repeats(position, (near, position.min(0) - same, position.max(0) + same, same), repeat)
+    return repeat, near
+
+
+@compiled
+def _repeats(position, given, out):
+    """Of each column's nearest those to which a translation carries most of its neighbours onto columns."""
+    near, first, last, same = given
+    count = near.shape[1]
+    for i in range(len(near)):
+        own = position[near[i, 0]]
+        edge = position[near[i, count - 1]] - own
+        reach, found = edge[0] * edge[0] + edge[1] * edge[1], 0
+        for j in range(1, min(TRIED + 1, count)):
+            to = position[near[i, j]]
+            seen, landed = 0, 0
+            for k in range(1, min(CARRIED + 1, count)):
+                y = position[near[i, k], 0] + to[0] - own[0]
+                x = position[near[i, k], 1] + to[1] - own[1]
+                away = (y - own[0]) ** 2 + (x - own[1]) ** 2
+                if away > reach or away < same * same:
+                    continue
+                if y < first[0] or x < first[1] or y > last[0] or x > last[1]:
+                    continue
+                seen += 1
+                for m in range(1, count):
+                    if (position[near[i, m], 0] - y) ** 2 + (position[near[i, m], 1] - x) ** 2 < same * same:
+                        landed += 1
+                        break
+            if seen >= FEWEST and landed >= AGREE * seen:
+                out[i, found] = near[i, j]
+                found += 1
