@@ -38,6 +38,25 @@ def test_a_lone_column_needs_no_neighbours():
     assert found[0] == pytest.approx(np.eye(3) / 4, rel=1e-4)
 
 
+@pytest.mark.parametrize("shared", [0.0, 1.2, 4.0])
+def test_what_is_left_out_between_far_columns_ends_in_no_variance_below_that_of_a_column_alone(shared):
+    """Nine columns on so small a field that a constant is nearly their sum; and neighbours that claim more than there is."""
+    own = np.broadcast_to(np.diag([48.0, 7.0, 6.0]), (9, 3, 3))
+    pairs = np.array([[0, k] for k in range(1, 9)])
+    found = marginal_covariance(
+        own,
+        pairs,
+        np.broadcast_to(shared * np.diag([16.0, 2.0, 2.0]), (8, 3, 3)),
+        flat=np.broadcast_to([121.0, 3.0, -1.0], (9, 3)),
+        area=np.full(9, 1900.0),
+        distance=np.full(8, 6.0),
+    )
+    alone = np.linalg.inv(own[0]).diagonal()
+    assert (found[:, [0, 1, 2], [0, 1, 2]] >= alone * 0.999).all()
+    assert (found[:, [0, 1, 2], [0, 1, 2]] < 60 * alone).all()
+    assert (np.linalg.eigvalsh(found) > 0).all()
+
+
 @pytest.mark.parametrize("ratio", [1.0, 2.0])
 @pytest.mark.parametrize("sharper", [0.5, 1.0, 3.0, 30.0])
 def test_a_start_off_the_same_pixels_is_no_measurement(rng, sharper, ratio):

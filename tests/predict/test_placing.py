@@ -56,12 +56,10 @@ def test_a_column_where_both_disagree_is_claimed_less_well():
     fitted[17] += (1.5, 1.0)
     claim, score = np.full(truth.shape, 0.4), np.ones(len(truth))
     score[40] = 0.5
-    claim[60] = (0.9, 0.0)  # of a fit that knew nothing
     _, error = place(fitted, claim, found, score=score, zoom=1.0)
     usual = np.median(error, axis=0)
     assert (error[17] > 1.5 * usual).all()
     assert (error[40] > 1.2 * usual).all()
-    assert (error[60] > 1.5 * usual).all()
 
 
 def test_nothing_is_left_as_it_is():

@@ -10,6 +10,8 @@ from atomreel.interpret.loops import compiled
 from atomreel.interpret.peaks import Floats, Ints, Windows, means_under
 
 MOST_NEIGHBOURS = 8
+LEAST_PIVOT = 1e-4  # of a block with unit diagonals, for it to count as positive definite
+TIGHTER, TIGHTEST = 4.0, 1e3  # how the freedom of the constant is taken away from a block that is not
 START_ERROR = 0.5  # of a finder's positions where counts are few, in units of the σ that the fit gives them
 
 
@@ -63,38 +65,58 @@ def _sorted_by_column(pairs, starts, edges):
 
 @compiled
 def _corners(rows, given, out):
-    """The three rows and columns of one column in the inverse of its block, for columns rows[0] … rows[1] − 1."""
+    """The three rows and columns of one column in the inverse of its block, for columns rows[0] … rows[1] − 1.
+
+    What columns far apart share is left out, which can make a block indefinite where columns fill the whole field: then the
+    constant is held tighter, and last the neighbours are left out too.
+    """
     pairs, starts, edges, own, blocks, flat, area, distance = given
     most = 3 * (MOST_NEIGHBOURS + 1) + 1
     full, scale = np.zeros((most, most)), np.empty(most)
     member = np.empty(MOST_NEIGHBOURS + 1, np.intp)
     for row in range(rows[0], rows[1]):
         count = _members(row, (pairs, starts, edges, distance), member)
-        size = 3 * count + 1
+        held = 1.0
         _fill((full, member[:count]), (pairs, starts, edges), (own, blocks, flat, area[row]))
-        for k in range(size):
-            scale[k] = 1 / np.sqrt(max(full[k, k], 1e-30))
-        for k in range(size):
-            for m in range(k, size):
-                full[k, m] *= scale[k] * scale[m]  # unit diagonals, so that no scale matters
-            full[k, k] += 1e-6
-        for k in range(size - 3):  # all but the column itself are eliminated
-            pivot = full[k, k] if abs(full[k, k]) > 1e-12 else 1e-12
-            for m in range(k + 1, size):
-                part = full[k, m] / pivot
-                for q in range(m, size):
-                    full[m, q] -= part * full[k, q]
-        a, b, c = full[size - 3, size - 3], full[size - 3, size - 2], full[size - 3, size - 1]
-        d, e, f = full[size - 2, size - 2], full[size - 2, size - 1], full[size - 1, size - 1]
-        determinant = a * (d * f - e * e) - b * (b * f - c * e) + c * (b * e - c * d)
-        one = out[row]
-        one[0, 0], one[1, 1], one[2, 2] = d * f - e * e, a * f - c * c, a * d - b * b
-        one[0, 1] = one[1, 0] = c * e - b * f
-        one[0, 2] = one[2, 0] = b * e - c * d
-        one[1, 2] = one[2, 1] = b * c - a * e
-        for k in range(3):
-            for m in range(3):
-                one[k, m] *= scale[size - 3 + k] * scale[size - 3 + m] / determinant
+        while not _invert_corner(full[: 3 * count + 1, : 3 * count + 1], scale, out[row]):
+            held *= TIGHTER
+            if held > TIGHTEST and count > 1:
+                member[0], count = row, 1
+            _fill((full, member[:count]), (pairs, starts, edges), (own, blocks, flat, held * area[row]))
+            if held > TIGHTEST * TIGHTER:
+                break  # the column's own information is not that of anything: as good as nothing is known
+
+
+@compiled
+def _invert_corner(full, scale, one):
+    """The last three rows and columns of the inverse of `full`, of which the upper half is given; whether it is positive definite."""
+    size = len(full)
+    for k in range(size):
+        scale[k] = 1 / np.sqrt(max(full[k, k], 1e-30))
+    for k in range(size):
+        for m in range(k, size):
+            full[k, m] *= scale[k] * scale[m]  # unit diagonals, so that no scale matters
+        full[k, k] += 1e-6
+    definite = True
+    for k in range(size - 3):  # all but the column itself are eliminated
+        definite = definite and full[k, k] > LEAST_PIVOT
+        pivot = full[k, k] if abs(full[k, k]) > 1e-12 else 1e-12
+        for m in range(k + 1, size):
+            part = full[k, m] / pivot
+            for q in range(m, size):
+                full[m, q] -= part * full[k, q]
+    a, b, c = full[size - 3, size - 3], full[size - 3, size - 2], full[size - 3, size - 1]
+    d, e, f = full[size - 2, size - 2], full[size - 2, size - 1], full[size - 1, size - 1]
+    determinant = a * (d * f - e * e) - b * (b * f - c * e) + c * (b * e - c * d)
+    one[0, 0], one[1, 1], one[2, 2] = d * f - e * e, a * f - c * c, a * d - b * b
+    one[0, 1] = one[1, 0] = c * e - b * f
+    one[0, 2] = one[2, 0] = b * e - c * d
+    one[1, 2] = one[2, 1] = b * c - a * e
+    definite = definite and a > LEAST_PIVOT and one[2, 2] > LEAST_PIVOT**2 and determinant > LEAST_PIVOT**3
+    for k in range(3):
+        for m in range(3):
+            one[k, m] *= scale[size - 3 + k] * scale[size - 3 + m] / determinant
+    return definite
 
 
 @compiled

@@ -27,8 +27,6 @@ def place(fitted: Array, errors: Array, found: Array, *, score: Array, zoom: flo
     """
     if not len(fitted):
         return fitted.copy(), errors.copy()
-    # where the fit hardly knows a column, its covariance can end at zero along one axis: it is known as badly as along the other
-    errors = np.where(errors > 0, errors, errors.max(1, keepdims=True))
     away = found - fitted
     error = np.nan_to_num(errors).mean(1, keepdims=True)
     position = fitted + away * (error**4 / (error**4 + (KNOWN / zoom) ** 4))
