@@ -84,6 +84,17 @@ def test_a_foreign_atom_is_still_seen():
     assert set(name[foreign]) == {"I3"} and not (np.delete(name, foreign) == "I3").any()
 
 
+def test_a_value_that_is_none_is_told_by_its_place():
+    at, site = crystal(DUMBBELLS, cells=(20, 20))
+    one = np.isin(site, (0, 2))
+    position, value, error = shown(at, np.where(one, 40.0, 49.0), error=4.6)
+    gone = np.arange(200, 240)
+    value[gone] = np.nan
+    name = labels((position, value, error))
+    assert (name == np.where(one, "I1", "I2")).mean() > 0.97
+    assert (name[gone] == np.where(one, "I1", "I2")[gone]).mean() > 0.9
+
+
 def test_two_grains_are_one_pair_of_species():
     """In each grain the repeats are its own; what is Ga in one is Ga in the other."""
     at, site = crystal(DUMBBELLS, cells=(24, 24))

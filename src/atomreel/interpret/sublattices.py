@@ -27,9 +27,8 @@ from atomreel.interpret.species import (
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
-Measured = tuple[
-    Floats, Floats, Floats
-]  # (N, 2) positions [px], (N,) intensities and their errors, of one image
+# (N, 2) positions [px], (N,) intensities and their errors, of one image
+Measured = tuple[Floats, Floats, Floats]
 
 AROUND = 30  # nearest columns that are looked at
 TRIED = 18  # of them, to which translations lead
@@ -43,7 +42,7 @@ SAMPLE = 100  # columns by which a class is judged before all of its repeats are
 RESTLESS = 1.2  # times the scatter that chance gives the medians: less is one sublattice
 APART = 2.0  # half the distance of the heaps over their scatter: 1.3 when a normal distribution is cut in two, 1.7 an even one
 SHARE = 0.15  # of the smaller heap
-MEMBERS = 60  # of a class that is looked at
+MEMBERS = 60  # of a class, with repeats, at least
 PRIOR = 0.2  # columns that the shares of the whole image are worth beside the repeats of a column: antisites are rare
 TURNS = 8  # of reading classes again with those of the repeats
 
@@ -98,9 +97,7 @@ def label_by_place(image: Measured, model: SpeciesModel) -> Species:
 def _cut_in_two(model: SpeciesModel, k: int, images: Sequence[Measured]) -> SpeciesModel | None:
     """The model with class k as two, if it is two sublattices."""
     parts = [_members(model, k, image) for image in images]
-    if sum(len(part[0]) for part in parts) < MEMBERS or not _restless(
-        max(parts, key=lambda part: len(part[0]))
-    ):
+    if not _restless(max(parts, key=lambda part: len(part[0]))):
         return None
     ratio = np.concatenate([_evened(*part[:2]) for part in parts])
     known = np.isfinite(ratio)
@@ -133,7 +130,8 @@ def _spread(value: Floats) -> float:
 
 def _members(model: SpeciesModel, k: int, image: Measured) -> Measured:
     position, intensity, error = (np.ascontiguousarray(part, float) for part in image)
-    own = label_species(intensity, error, model=model).labels == model.names[k]
+    own = label_by_place((position, intensity, error), model).labels == model.names[k]
+    own &= np.isfinite(intensity) & np.isfinite(error)
     return position[own], intensity[own], error[own]
 
 
