@@ -44,16 +44,17 @@ def lattice(spacing: float, sigma: float, rng: np.random.Generator) -> np.ndarra
     return rng.poisson(5 + 30 * gy.T @ gx).astype(np.float32)
 
 
-def frames(files: list[Path]) -> Iterator[tuple[str, np.ndarray]]:
+def frames(files: list[Path]) -> Iterator[tuple[str, np.ndarray, str]]:
+    """Name, image and contrast: a lattice of wide peaks may as well be one of dark holes, so that it is told."""
     if not files:
         rng = np.random.default_rng(0)
         for spacing, sigma in LATTICES:
-            yield f"{spacing} px, σ {sigma}", lattice(spacing, sigma, rng)
+            yield f"{spacing} px, σ {sigma}", lattice(spacing, sigma, rng), "bright"
     for file in files:
         import tifffile
 
         image = np.load(file) if file.suffix == ".npy" else tifffile.imread(file)
-        yield file.stem, np.squeeze(image)
+        yield file.stem, np.squeeze(image), "auto"
 
 
 def best(work: Callable[[], Any], repeat: int) -> tuple[float, float, Any]:
@@ -67,19 +68,19 @@ def best(work: Callable[[], Any], repeat: int) -> tuple[float, float, Any]:
     return float(least[0]), float(least[1]), result
 
 
-def stages(image: np.ndarray, repeat: int) -> tuple[int, dict[str, float]]:
+def stages(image: np.ndarray, contrast: str, repeat: int) -> tuple[int, dict[str, float]]:
     """Columns found, and milliseconds of each stage."""
     from atomreel.interpret.refine import refine_columns
-    from atomreel.interpret.species import assign_species
+    from atomreel.interpret.sublattices import find_species, label_by_place, measured
     from atomreel.predict.columns import find_columns, survey_columns
 
     spent: dict[str, float] = {}
-    spent["survey"], _, survey = best(lambda: survey_columns(image), repeat)
+    spent["survey"], _, survey = best(lambda: survey_columns(image, contrast=contrast), repeat)
     spent["network"], _, plain = best(lambda: find_columns(image, survey=survey, refine=False), repeat)
     start = plain.table[["y", "x"]].to_numpy()
     spent["fit"], _, refined = best(lambda: refine_columns(image, start, bright=survey.bright), repeat)
-    table = refined.table
-    spent["species"], _, _ = best(lambda: assign_species(table.intensity, table.intensity_err), repeat)
+    table = measured(refined.table)
+    spent["species"], _, _ = best(lambda: label_by_place(table, find_species([table])), repeat)
     spent["frame"], spent["cpu"], found = best(lambda: find_columns(image, survey=survey), repeat)
     spent["rest"] = spent["frame"] - spent["network"] - spent["fit"] - spent["species"]
     return len(found.table), spent
@@ -92,7 +93,9 @@ def shared(files: list[Path], repeat: int) -> None:
     from atomreel.predict.columns import find_columns, survey_columns
 
     torch.set_num_threads(1)
-    images = [(name, image, survey_columns(image)) for name, image in frames(files)]
+    images = [
+        (name, image, survey_columns(image, contrast=contrast)) for name, image, contrast in frames(files)
+    ]
     for _, image, survey in images:
         find_columns(image, survey=survey)
     sys.stdin.readline()  # both are ready
@@ -127,8 +130,8 @@ def measure(files: list[Path], repeat: int) -> None:
     import torch
 
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-    for name, image in frames(files):
-        count, spent = stages(image, repeat)
+    for name, image, contrast in frames(files):
+        count, spent = stages(image, contrast, repeat)
         values = " ".join(f"{spent[stage]:8.1f}" for stage in STAGES)
         print(f"{os.environ['OMP_NUM_THREADS']:>7s} {count:8d} {values}  {name}", flush=True)
         told = json.loads(MEASURED.read_text()) if MEASURED.exists() else {}

@@ -10,7 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atomreel.core.errors import InputError
-from atomreel.interpret.species import SpeciesModel, assign_species, fit_species, label_species
+from atomreel.interpret.species import SpeciesModel, fit_species, label_species
+
+
+def assign_species(value, error, **kw):
+    return label_species(value, error, model=fit_species(value, error, **kw))
 
 
 def mixture(rng, means, shares, error, n=900, spread=0.02):

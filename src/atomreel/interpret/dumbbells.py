@@ -16,7 +16,7 @@ from scipy.spatial import cKDTree
 from atomreel.core.errors import InputError
 from atomreel.core.tables import check_table, empty_table
 from atomreel.interpret.graph import columns_of
-from atomreel.interpret.species import assign_species
+from atomreel.interpret.sublattices import find_species, label_by_place, measured
 
 Array = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -163,9 +163,8 @@ def _differ(atoms: pd.DataFrame, pairs: Ints) -> bool:
     if "species" in atoms and atoms["species"].nunique() > 1:
         name = atoms["species"].astype(str).to_numpy()
     elif "intensity" in atoms and "intensity_err" in atoms and np.isfinite(atoms["intensity"]).all():
-        name = np.asarray(
-            assign_species(atoms["intensity"], atoms["intensity_err"], max_classes=4, rng=0).labels
-        )
+        image = measured(atoms)
+        name = np.asarray(label_by_place(image, find_species([image])).labels)
     else:
         return False
     return bool((name[pairs[:, 0]] != name[pairs[:, 1]]).mean() >= DIFFER)

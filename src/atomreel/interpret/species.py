@@ -66,18 +66,6 @@ class Species:
     model: SpeciesModel
 
 
-def assign_species(
-    intensity: npt.ArrayLike,
-    intensity_err: npt.ArrayLike,
-    *,
-    max_classes: int = 4,
-    rng: np.random.Generator | int | None = 0,
-) -> Species:
-    """Fit classes to the intensities of one image and label them: `fit_species`, then `label_species`."""
-    model = fit_species(intensity, intensity_err, max_classes=max_classes, rng=rng)
-    return label_species(intensity, intensity_err, model=model)
-
-
 def fit_species(
     intensity: npt.ArrayLike,
     intensity_err: npt.ArrayLike,
