@@ -63,7 +63,13 @@ def find_species(
     Raises InputError on lengths that differ.
     """
     intensity, error = (np.concatenate([one[k] for one in images]) for k in (1, 2))
-    model = fit_species(intensity, error, max_classes=max_classes, rng=rng)
+    return cut_by_place(
+        fit_species(intensity, error, max_classes=max_classes, rng=rng), images, max_classes=max_classes
+    )
+
+
+def cut_by_place(model: SpeciesModel, images: Sequence[Measured], *, max_classes: int = 4) -> SpeciesModel:
+    """The classes of `model`, each cut in two where it is two sublattices, as long as there are no more than max_classes."""
     k = 0
     while k < len(model.means) < max_classes:
         cut = _cut_in_two(model, k, images)

@@ -24,7 +24,8 @@ from atomreel.interpret.blobs import find_blobs
 from atomreel.interpret.chunks import side_by_side
 from atomreel.interpret.outside import refine_with_outside
 from atomreel.interpret.segments import find_segments
-from atomreel.interpret.sublattices import find_species, label_by_place
+from atomreel.interpret.species import fit_species
+from atomreel.interpret.sublattices import cut_by_place, label_by_place, measured
 from atomreel.nets.columns import ColumnFinder
 from atomreel.predict.backend import choose_backend
 from atomreel.predict.context import in_context
@@ -256,15 +257,21 @@ def _placed(
     fitted = np.isfinite(fit[:, [0, 1, 4]]).all(axis=1)
     columns, fit = {name: values[fitted] for name, values in columns.items()}, fit[fitted]
     found = np.stack([columns["y"], columns["x"]], axis=1)
-    image = found, fit[:, 4], fit[:, 5]
-    (position, error), species = side_by_side(
+    within = _inside(fit[:, :2], shape)
+    (position, error), classes = side_by_side(
         lambda: place(fit[:, :2], fit[:, 2:4], found, score=columns["score"], zoom=survey.zoom),
-        lambda: label_by_place(image, find_species([image], max_classes=max_species)).labels,
+        lambda: fit_species(fit[within, 4], fit[within, 5], max_classes=max_species),
     )
-    real = ((position >= -0.5) & (position <= np.array(shape) - 0.5)).all(axis=1)
-    values = np.concatenate([position, error, fit[:, 4:]], axis=1)
-    columns = columns | dict(zip(FIT, values.T, strict=True)) | {"species": species}
-    return {name: values[real] for name, values in columns.items()}
+    real = _inside(position, shape)
+    columns = columns | dict(zip(FIT, np.concatenate([position, error, fit[:, 4:]], axis=1).T, strict=True))
+    columns = {name: values[real] for name, values in columns.items()}
+    image = measured(columns)
+    species = label_by_place(image, cut_by_place(classes, [image], max_classes=max_species))
+    return columns | {"species": species.labels}
+
+
+def _inside(position: npt.NDArray[np.float64], shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+    return np.asarray(((position >= -0.5) & (position <= np.array(shape) - 0.5)).all(axis=1))
 
 
 def _checked(columns: dict[str, npt.NDArray[Any]]) -> pd.DataFrame:
