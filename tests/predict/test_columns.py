@@ -33,6 +33,7 @@ class Scene:
     image: np.ndarray
     columns: np.ndarray
     spacing: float
+    brightness: np.ndarray
 
 
 def scene(
@@ -68,7 +69,7 @@ def scene(
     else:
         expected = counts * (clean + 0.05 / (2 * np.pi * width**2))
     inside = np.all((at > -0.5) & (at < side - 0.5), axis=1)
-    return Scene(rng.poisson(np.maximum(expected, 0)).astype(np.float32), at[inside], spacing)
+    return Scene(rng.poisson(np.maximum(expected, 0)).astype(np.float32), at[inside], spacing, weight[inside])
 
 
 def rates(true: Scene, table: object) -> tuple[int, int, int, np.ndarray]:
@@ -112,6 +113,24 @@ def test_columns_are_found_at_unknown_scale_and_contrast(
     assert found.table.score.between(0, 1).all()
     assert found.table.domain.between(0, 1).all()
     assert (found.table[["y_err", "x_err"]] > 0).all(axis=None)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_dumbbells_a_tenth_apart_are_two_species(seed: int) -> None:
+    """A column scatters by half of what the two ends of a dumbbell differ. Faint false columns may be a third class."""
+    made = scene(seed, "dumbbells", spacing=11.0, counts=600)
+    survey = survey_columns(made.image, contrast="bright", spacing=made.spacing)
+    table = find_columns(made.image, survey=survey).table
+    far, nearest = cKDTree(made.columns).query(table[["y", "x"]].to_numpy())
+    known = far < 0.25 * made.spacing
+    dim, found = made.brightness[nearest][known] < 0.95, table[known]
+    name = found.species[dim].mode()[0]
+    assert ((found.species == name) == dim).mean() > 0.94
+    value = found.intensity.to_numpy()
+    middle = (np.median(value[dim]) + np.median(value[~dim])) / 2
+    assert ((value < middle) == dim).mean() < 0.9  # what intensity alone would tell, were the middle known
+    alone = find_columns(made.image, survey=survey, max_species=1).table
+    assert set(alone.species) == {"I1"}
 
 
 def test_a_fit_of_few_counts_does_not_lose_what_the_network_placed() -> None:

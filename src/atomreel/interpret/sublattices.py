@@ -38,8 +38,8 @@ AGREE = 0.8  # share of these that must land on columns
 SAME = 0.3  # nearest distances within which it is the same place; also by how much the outline may be left
 REPEATS = 3  # at least, for a column to be known by them
 ROUNDS = 3  # medians of medians: the third is made of some forty columns
-SAMPLE = 100  # columns by which a class is judged before all of its repeats are looked up
-RESTLESS = 1.2  # times the scatter that chance gives the medians: less is one sublattice
+SAMPLE = 150  # columns by which a class is judged before all of its repeats are looked up
+RESTLESS = 1.1  # times the scatter that chance gives the medians: less is one sublattice
 APART = 2.0  # half the distance of the heaps over their scatter: 1.3 when a normal distribution is cut in two, 1.7 an even one
 SHARE = 0.15  # of the smaller heap
 MEMBERS = 60  # of a class, with repeats, at least
@@ -149,11 +149,13 @@ def _restless(part: Measured) -> bool:
     some = np.arange(0, len(position), -(-len(position) // SAMPLE))
     repeat, near = _looked_up(position, some)
     ratio = _median_of(intensity, repeat) / np.median(intensity[near], axis=1)
-    known = np.isfinite(ratio)
-    number = (repeat >= 0).sum(1)[known]
+    number = (repeat >= 0).sum(1)
+    known = number >= REPEATS
     if known.sum() <= REPEATS:
         return False
-    by_chance = np.sqrt(np.pi / 2 * np.mean(1 / number)) * _spread(intensity) / abs(np.median(intensity))
+    among = np.where(repeat >= 0, intensity[repeat], np.nan)[known]
+    within = float(np.median(np.nanstd(among, axis=1, ddof=1)))
+    by_chance = np.sqrt(np.pi / 2 * np.mean(1 / number[known])) * within / abs(float(np.median(intensity)))
     return bool(ratio[known].std() > RESTLESS * by_chance)
 
 
