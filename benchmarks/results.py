@@ -39,6 +39,7 @@ COMMANDS = {
     "dropout": "python benchmarks/bench_dropout.py",
     "bravais_2018": "python benchmarks/figures_2018.py",
     "precision": "python benchmarks/bench_precision.py",
+    "species": "python benchmarks/bench_species.py",
     "decoders": "python benchmarks/bench_decoders.py",
     "single_atoms": "python benchmarks/bench_single_atoms.py",
     "neighbours": "python benchmarks/bench_neighbours.py",
@@ -361,6 +362,16 @@ def single_atoms() -> Iterator[str]:
     )
 
 
+def species() -> Iterator[str]:
+    """Share of columns whose class is that of their species, with place and without."""
+    ours = measured("species")
+    if not ours:
+        return
+    yield "| | images | columns | by intensity and place | by intensity alone |\n|---|---|---|---|---|"
+    for kind, told in ours.items():
+        yield f"| {kind} | {told['images']} | {told['columns']:,} | {told['by_place']:.3f} | {told['by_intensity_alone']:.3f} |"
+
+
 def known() -> Iterator[str]:
     """How well it is told whether the finder knows a place."""
     ours = measured("domain")
@@ -460,6 +471,7 @@ SECTIONS: dict[str, Callable[[], Iterator[str]]] = {
     "Dumbbells, bonds and rings": neighbours,
     "Real images": real,
     "Single Pt atoms": single_atoms,
+    "Species of columns": species,
 }
 
 
