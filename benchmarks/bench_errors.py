@@ -43,6 +43,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "HRTEM, anything": {"modality": "hrtem"},
     "HRTEM, gold particles": {"modality": "hrtem", "materials": ["au110", "au100"], "scope": METAL},
     "STM, anything": {"modality": "stm"},
+    "STM, graphene": {"modality": "stm", "materials": ["graphene"]},
 }
 PARTS: dict[str, dict[str, Any]] = {  # what stands in for a part that is left out
     "whole": {},
