@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from atomreel.nets.sharpen import read_lattices, sharpen
-from atomreel.nets.spectrum import SIZE, Lattices, find_spots, fit_lattices, log_power
+from atomreel.nets.spectrum import SIZE, Lattices, find_spots, fit_lattices, log_power, standardise
 
 DISORDER, SPACING = 0.04, 11.0
 
@@ -45,9 +45,10 @@ def test_a_sharpened_lattice_scatters_little_more_than_its_atoms_allow(counts: f
     rng, tau = np.random.default_rng(7), complex(0.3, 1.15)
     images, least = zip(*(crystal(tau, rng=rng, counts=counts) for _ in range(60)), strict=True)
     windows = torch.from_numpy(np.stack(images))
-    logs = log_power(windows)
+    standard = standardise(windows)
+    logs = log_power(standard)
     coarse = fit_lattices(logs, find_spots(logs))
-    sharp = sharpen(windows, logs, coarse)
+    sharp = sharpen(standard, logs, coarse)
     before, after = (np.sqrt(np.mean(misses(x, tau) ** 2) / 2) / np.mean(least) for x in (coarse, sharp))
     assert after < 1.25 and after < 0.88 * before
     claimed = float((sharp.sigma * sharp.claim())[:, 0].median()) / np.mean(least)
@@ -59,10 +60,11 @@ def test_one_step_leads_to_the_maximum() -> None:
     y, x = np.mgrid[:SIZE, :SIZE] / SIZE
     window = np.cos(2 * np.pi * (3.3 * y + 14.2 * x)) + np.cos(2 * np.pi * (16.1 * y - 2.4 * x + 0.2))
     windows = torch.from_numpy(window.astype(np.float32))[None]
-    logs = log_power(windows)
+    standard = standardise(windows)
+    logs = log_power(standard)
     found = fit_lattices(logs, find_spots(logs), candidates=1)
     told = Lattices(found.first + 0.1, found.second - 0.1j, *(getattr(found, n) for n in REST))
-    sharp = sharpen(windows, logs, told)
+    sharp = sharpen(standard, logs, told)
     vectors = [complex(v) for v in (sharp.first[0, 0], sharp.second[0, 0])]
     for truth in (complex(14.2, 3.3), complex(-2.4, 16.1)):
         assert min(min(abs(v - truth), abs(v + truth)) for v in vectors) < 0.01
@@ -79,3 +81,13 @@ def test_windows_without_anything_stay_finite() -> None:
     for name in ("first", "second", "covariance", "sigma", "misfit"):
         assert torch.isfinite(torch.view_as_real(getattr(found, name) + 0j)).all()
     assert (found.first.abs() > 0).all() and ((found.first.conj() * found.second).imag.abs() > 0).all()
+
+
+@pytest.mark.parametrize("unit", [1e-30, 1e-15, 1e15, 1e30])
+def test_the_unit_of_the_brightness_does_not_matter(unit: float) -> None:
+    """Squares of such amplitudes are no numbers of single precision: lattices were lost beyond 1e±14."""
+    image, _ = crystal(complex(0.3, 1.15), rng=np.random.default_rng(2), counts=20.0)
+    windows = torch.from_numpy(image)[None]
+    (_, plain), (_, scaled) = read_lattices(windows), read_lattices(windows * unit)
+    for name in ("first", "second", "sigma", "misfit"):
+        assert torch.allclose(getattr(plain, name)[:, 0], getattr(scaled, name)[:, 0], rtol=2e-3), name

@@ -5,7 +5,16 @@ import pytest
 import torch
 
 from atomreel.nets import spectrum
-from atomreel.nets.spectrum import BINS, PAD, SIZE, find_spots, fit_lattices, log_power, reduce_basis
+from atomreel.nets.spectrum import (
+    BINS,
+    PAD,
+    SIZE,
+    find_spots,
+    fit_lattices,
+    log_power,
+    reduce_basis,
+    standardise,
+)
 
 
 def waves(*frequencies: tuple[float, float], noise: float = 0.5, seed: int = 0) -> torch.Tensor:
@@ -18,25 +27,25 @@ def waves(*frequencies: tuple[float, float], noise: float = 0.5, seed: int = 0) 
 
 def test_white_noise_has_a_floor_of_one() -> None:
     noise = torch.from_numpy(np.random.default_rng(0).standard_normal((8, SIZE, SIZE)))
-    power = log_power(noise).exp()
+    power = log_power(standardise(noise)).exp()
     assert power.shape == (8, BINS, BINS // 2 + 1)
     assert float(power[:, :, 4:].mean()) == pytest.approx(1.0, abs=0.1)
 
 
 def test_brightness_scale_and_offset_do_not_matter() -> None:
     window = waves((12.3, 5.1))
-    assert torch.allclose(log_power(window), log_power(300 * window + 7), atol=2e-2)
+    assert torch.allclose(log_power(standardise(window)), log_power(standardise(300 * window + 7)), atol=2e-2)
 
 
 def test_a_constant_window_has_no_spots() -> None:
-    logs = log_power(torch.full((1, SIZE, SIZE), 3.0))
+    logs = log_power(standardise(torch.full((1, SIZE, SIZE), 3.0)))
     assert torch.isfinite(logs).all()
     found = fit_lattices(logs, find_spots(logs))
     assert all(torch.isfinite(t.abs()).all() for t in (found.first, found.second, found.sigma, found.misfit))
 
 
 def test_spots_are_found_between_bins() -> None:
-    spots = find_spots(log_power(waves((12.3, 5.1), (-20.7, 9.4), noise=0.1)))
+    spots = find_spots(log_power(standardise(waves((12.3, 5.1), (-20.7, 9.4), noise=0.1))))
     where = spots.where[0, :2].numpy() / PAD
     where = where[np.argsort(where.real)]
     assert where[0] == pytest.approx(5.1 + 12.3j, abs=0.05)
@@ -58,7 +67,7 @@ def test_error_of_a_lattice_is_honest() -> None:
     a, b = (14.2, 3.1), (-4.6, 16.9)
     places = (a, b, (a[0] + b[0], a[1] + b[1]), (a[0] - b[0], a[1] - b[1]))
     windows = torch.cat([waves(*places, noise=6.0, seed=seed) for seed in range(200)])
-    logs = log_power(windows)
+    logs = log_power(standardise(windows))
     found = fit_lattices(logs, find_spots(logs))
     tau = (found.second / found.first)[:, 0].numpy()
     tau = np.abs(tau.real) + 1j * np.abs(tau.imag)
@@ -80,7 +89,7 @@ def test_the_quick_logarithm_of_the_power_is_the_plain_one() -> None:
         [waves((12.3, 5.1), (-20.7, 9.4), noise=n, seed=k)[0].numpy() for k, n in enumerate((0.2, 2, 8))]
     )
     windows[2] += np.linspace(0, 9, SIZE) + 3 * rng.standard_normal((SIZE, 1))
-    found = log_power(torch.from_numpy(windows)).numpy()
+    found = log_power(standardise(torch.from_numpy(windows))).numpy()
     t = np.linspace(-1, 1, SIZE)
     taper = np.sin(np.pi * (np.arange(SIZE) + 0.5) / SIZE) ** 0.5
     ky, kx = np.fft.fftfreq(BINS, 1 / BINS), np.arange(BINS // 2 + 1)

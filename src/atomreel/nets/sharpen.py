@@ -23,10 +23,10 @@ from atomreel.nets.spectrum import (
     Spots,
     find_spots,
     fit_lattices,
-    level_out,
     log_power,
     predicted,
     settle,
+    standardise,
 )
 
 TAPER = 0.25  # power of the sine that fades the rim: without it strong spots disturb each other in images without noise
@@ -37,21 +37,23 @@ ROUGH = 4e-4  # bins²: variance of what the tails of other spots do
 
 def read_lattices(windows: torch.Tensor) -> tuple[Spots, Lattices]:
     """(N, SIZE, SIZE) → the spots of the windows, and the lattices that explain them, sharpened."""
-    logs = log_power(windows)
+    standard = standardise(windows)
+    logs = log_power(standard)
     spots = find_spots(logs)
-    return spots, sharpen(windows, logs, fit_lattices(logs, spots))
+    return spots, sharpen(standard, logs, fit_lattices(logs, spots))
 
 
-def sharpen(windows: torch.Tensor, logs: torch.Tensor, found: Lattices) -> Lattices:
-    """The lattices `found` (N, K) in windows (N, SIZE, SIZE) with `logs` of `log_power`, one step nearer to the likeliest ones.
+def sharpen(standard: torch.Tensor, logs: torch.Tensor, found: Lattices) -> Lattices:
+    """The lattices `found` (N, K) in windows (N, SIZE, SIZE) of `standardise`, one step nearer to the likeliest ones.
 
+    logs: of `log_power`.
     Vectors, covariance, sigma and misfit are new; score and strength stay.
     """
     h, k, level, weight = _strongest(logs, found)
     first, second = found.first[..., None], found.second[..., None]
     n, candidates, use = h.shape
     spot = (first * h + second * k).flatten(1)
-    move = _moves(level_out(windows.float()), spot).view(n, candidates, use)
+    move = _moves(standard, spot).view(n, candidates, use)
     saa, sab, sbb = ((weight * product).sum(-1) for product in (h * h, h * k, k * k))
     det = (saa * sbb - sab * sab).clamp_min(1e-12)
     ra, rb = (weight * h * move).sum(-1), (weight * k * move).sum(-1)

@@ -91,15 +91,13 @@ def _radius(device: torch.device, stride: int) -> torch.Tensor:
     return torch.hypot(y, x.float())
 
 
-def log_power(windows: torch.Tensor) -> torch.Tensor:
-    """(N, SIZE, SIZE) → (N, BINS, BINS/2+1) log of the power over the floor of its ring.
+def log_power(standard: torch.Tensor) -> torch.Tensor:
+    """(N, SIZE, SIZE) of `standardise` → (N, BINS, BINS/2+1) log of the power over the floor of its ring.
 
     The floor is a geometric mean over the ring with what stands out held down: shot noise and the diffuse
     scattering of disorder go into it, spots do not. A constant window gives zeros.
     """
-    x = level_out(windows.float())
-    scale = x.square().mean((1, 2), keepdim=True).sqrt()
-    x = torch.where(scale > 0, x / scale.clamp_min(1e-30), torch.zeros_like(x)) * _taper(x.device)
+    x = standard * _taper(standard.device)
     real, imaginary = torch.view_as_real(torch.fft.rfft2(x, s=(BINS, BINS))).unbind(-1)
     power = torch.addcmul(real * real, imaginary, imaginary)  # several times faster than the modulus
     brightest = _brightest(power)
@@ -138,7 +136,19 @@ def _brightest(power: torch.Tensor) -> torch.Tensor:
     return far
 
 
-def level_out(x: torch.Tensor) -> torch.Tensor:
+def standardise(windows: torch.Tensor) -> torch.Tensor:
+    """(N, SIZE, SIZE) of any unit → without mean and ramp, root mean square 1; a constant window gives zeros.
+
+    The largest value goes first, as squares of tiny or huge ones leave the range of single precision.
+    """
+    x = windows.float()
+    peak = torch.linalg.vector_norm(x, ord=torch.inf, dim=(1, 2), keepdim=True)
+    x = _level_out(x / torch.where(peak > 0, peak, 1.0))
+    scale = torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True) / SIZE
+    return x.div_(torch.where(scale > 0, scale, 1.0))
+
+
+def _level_out(x: torch.Tensor) -> torch.Tensor:
     """Without mean and ramp, whose streaks would cross the spots."""
     t = torch.linspace(-1, 1, SIZE, device=x.device)
     norm = t.square().sum() * SIZE

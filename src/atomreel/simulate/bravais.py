@@ -21,7 +21,7 @@ CLASSES = ("square", "rectangular", "centred", "hexagonal", "oblique", "noise")
 NOISE_KINDS = ("disordered", "discs", "empty", "blobs", "filtered", "clusters", "stripes", "rows")
 HEXAGONAL = complex(0.5, np.sqrt(3) / 2)
 KIND_SHARES = (0.22, 0.22, 0.13, 0.09, 0.09, 0.09, 0.07, 0.09)
-BORDERLINE = 0.2  # of the windows stand between classes
+BORDERLINE = 0.5  # of the lattices stand between classes
 PERFECT = 0.06  # share of windows almost without noise and disorder
 MIN_CELLS = 4.0  # fewer cells do not define a lattice type
 FloatArray = npt.NDArray[np.float64]
@@ -189,8 +189,8 @@ def random_window(
 ) -> Window:
     """A window of a random class (or of `name`) under random conditions (or those of `look`).
 
-    margin: range of the distance to the nearest other class; without it four windows of five have at least
-    0.08 and one lies between 0.005 and 0.08, where no one can be sure: probabilities learn to be honest there.
+    margin: range of the distance to the nearest other class; without it half of the windows have at least
+    0.08 and half lie between 0.005 and 0.08, where no one can be sure: probabilities learn to be honest there.
     """
     rng = np.random.default_rng(rng)
     name = CLASSES[int(rng.integers(len(CLASSES)))] if name is None else name
