@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from atomreel.nets.sharpen import read_lattices, sharpen
-from atomreel.nets.spectrum import SIZE, Lattices, find_spots, fit_lattices, log_power, standardise
+from atomreel.nets.sharpen import read_lattices, sharpen, standardise
+from atomreel.nets.spectrum import SIZE, Lattices, find_spots, fit_lattices, log_power
 
 DISORDER, SPACING = 0.04, 11.0
 

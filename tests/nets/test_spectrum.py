@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from atomreel.nets import spectrum
+from atomreel.nets.sharpen import standardise
 from atomreel.nets.spectrum import (
     BINS,
     PAD,
@@ -13,7 +14,6 @@ from atomreel.nets.spectrum import (
     fit_lattices,
     log_power,
     reduce_basis,
-    standardise,
 )
 
 

@@ -26,7 +26,6 @@ from atomreel.nets.spectrum import (
     log_power,
     predicted,
     settle,
-    standardise,
 )
 
 TAPER = 0.25  # power of the sine that fades the rim: without it strong spots disturb each other in images without noise
@@ -41,6 +40,28 @@ def read_lattices(windows: torch.Tensor) -> tuple[Spots, Lattices]:
     logs = log_power(standard)
     spots = find_spots(logs)
     return spots, sharpen(standard, logs, fit_lattices(logs, spots))
+
+
+def standardise(windows: torch.Tensor) -> torch.Tensor:
+    """(N, SIZE, SIZE) of any unit → without mean and ramp, root mean square 1; a constant window gives zeros.
+
+    The largest value goes first, as squares of tiny or huge ones leave the range of single precision.
+    """
+    x = windows.float()
+    peak = torch.linalg.vector_norm(x, ord=torch.inf, dim=(1, 2), keepdim=True)
+    x = _level_out(x / torch.where(peak > 0, peak, 1.0))
+    scale = torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True) / SIZE
+    return x.div_(torch.where(scale > 0, scale, 1.0))
+
+
+def _level_out(x: torch.Tensor) -> torch.Tensor:
+    """Without mean and ramp, whose streaks would cross the spots."""
+    t = torch.linspace(-1, 1, SIZE, device=x.device)
+    norm = t.square().sum() * SIZE
+    rows, columns = x.sum(2), x.sum(1)
+    down, across = (rows @ t) / norm, (columns @ t) / norm
+    level = x - (rows.sum(1, keepdim=True) / SIZE**2 + down[:, None] * t)[:, :, None]
+    return level.sub_((across[:, None] * t)[:, None])
 
 
 def sharpen(standard: torch.Tensor, logs: torch.Tensor, found: Lattices) -> Lattices:

@@ -92,7 +92,7 @@ def _radius(device: torch.device, stride: int) -> torch.Tensor:
 
 
 def log_power(standard: torch.Tensor) -> torch.Tensor:
-    """(N, SIZE, SIZE) of `standardise` → (N, BINS, BINS/2+1) log of the power over the floor of its ring.
+    """(N, SIZE, SIZE) of `sharpen.standardise` → (N, BINS, BINS/2+1) log of the power over the floor of its ring.
 
     The floor is a geometric mean over the ring with what stands out held down: shot noise and the diffuse
     scattering of disorder go into it, spots do not. A constant window gives zeros.
@@ -134,28 +134,6 @@ def _brightest(power: torch.Tensor) -> torch.Tensor:
         some = (power[:, rows] * (radius[rows] >= LEAST)).amax((1, 2), keepdim=True)
         far = torch.maximum(far, some)
     return far
-
-
-def standardise(windows: torch.Tensor) -> torch.Tensor:
-    """(N, SIZE, SIZE) of any unit → without mean and ramp, root mean square 1; a constant window gives zeros.
-
-    The largest value goes first, as squares of tiny or huge ones leave the range of single precision.
-    """
-    x = windows.float()
-    peak = torch.linalg.vector_norm(x, ord=torch.inf, dim=(1, 2), keepdim=True)
-    x = _level_out(x / torch.where(peak > 0, peak, 1.0))
-    scale = torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True) / SIZE
-    return x.div_(torch.where(scale > 0, scale, 1.0))
-
-
-def _level_out(x: torch.Tensor) -> torch.Tensor:
-    """Without mean and ramp, whose streaks would cross the spots."""
-    t = torch.linspace(-1, 1, SIZE, device=x.device)
-    norm = t.square().sum() * SIZE
-    rows, columns = x.sum(2), x.sum(1)
-    down, across = (rows @ t) / norm, (columns @ t) / norm
-    level = x - (rows.sum(1, keepdim=True) / SIZE**2 + down[:, None] * t)[:, :, None]
-    return level.sub_((across[:, None] * t)[:, None])
 
 
 def _without_streaks(logs: torch.Tensor) -> torch.Tensor:
