@@ -131,7 +131,16 @@ SCHEMAS: dict[str, dict[str, Column]] = {
         },
         **{
             name + end: _opt("float64", meaning + (" (1σ)" if end else ""))
-            for name, meaning in (("a_A", "a [Å]"), ("b_A", "b [Å]"), ("area_nm2", "area [nm²]"))
+            for name, meaning in (
+                ("a_A", "a [Å]"),
+                ("b_A", "b [Å]"),
+                ("area_nm2", "area [nm²]"),
+                (
+                    "image_s",
+                    "s of the distortion that the grains of the frame share; NaN if they cannot tell",
+                ),
+                ("image_e", "e of it, (y, x) to (y (1 + e), x + s y)"),
+            )
             for end in ("", "_err")
         },
         "y": Column("float64", "centre of mass [px]"),

@@ -13,7 +13,8 @@ import pandas as pd
 from atomreel.core.field import Field
 from atomreel.core.image import FloatArray
 from atomreel.interpret.grainarea import fine_step
-from atomreel.interpret.grains import Grains, find_grains
+from atomreel.interpret.grains import Grains, find_grains, lattice_vectors
+from atomreel.interpret.shared import Shared, shared_distortion
 from atomreel.pipeline.survey import Plan
 from atomreel.predict.sheared import Imaging, within_shear
 
@@ -35,13 +36,26 @@ def frame_grains(plan: Plan, i: int, data: FloatArray, *, symmetry: Field) -> Fr
     found = find_grains(
         data, symmetry, window=plan.windows.side, pixel=plan.pixel, tolerance=options.grain_deg
     )
+    imaging, shared = _imaging(plan, i), None
+    if plan.drifts is None and imaging.scan == "any":
+        shared = _shared(found, symmetry, pixel=plan.pixel)
+    if shared is not None:
+        error = (shared.s_err, shared.e_err)
+        imaging = replace(imaging, drift=(shared.s, shared.e), drift_err=error)
     maps = {
         "grain": found.labels.astype(np.float32),
         "lattice_change_deg": found.change.astype(np.float32),
-        "within_shear": within_shear(symmetry, bound=options.shear, imaging=_imaging(plan, i)),
+        "within_shear": within_shear(symmetry, bound=options.shear, imaging=imaging),
     }
-    tables = {"grains": found.table, "boundaries": found.boundaries}
+    told = {f"image_{key}": getattr(shared, key, np.nan) for key in ("s", "s_err", "e", "e_err")}
+    tables = {"grains": found.table.assign(**told), "boundaries": found.boundaries}
     return FrameGrains(maps, found.area.maps["grain"], tables, mean_sizes(found))
+
+
+def _shared(found: Grains, symmetry: Field, *, pixel: tuple[float, float] | None) -> Shared | None:
+    """The distortion of the image that the grains of a frame agree upon."""
+    vectors = lattice_vectors(symmetry)[0] * (1.0 if pixel is None else np.asarray(pixel))
+    return shared_distortion(vectors.reshape(-1, 2, 2), found.labels.ravel())
 
 
 def _imaging(plan: Plan, i: int) -> Imaging:

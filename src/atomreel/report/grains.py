@@ -93,7 +93,8 @@ def draw_doubt(results: Results, folder: Path) -> Drawing | None:
         "contradict each other; change: how far the lattice turns or stretches across a window, blank where there is none "
         "that its neighbours share. All three stand out at boundaries of grains."
         + (
-            " Right: the most symmetric class that imaging may have sheared into what is seen."
+            " Right: the most symmetric class that imaging may have sheared into what is seen"
+            f"{_shared(results, int(field.frames[0]))}."
             if classes
             else ""
         )
@@ -101,6 +102,18 @@ def draw_doubt(results: Results, folder: Path) -> Drawing | None:
     return finish(
         made, folder, "symmetry-doubt", title="Where the symmetry is in doubt", caption=caption, wide=True
     )
+
+
+def _shared(results: Results, frame: int) -> str:
+    """In words, the distortion that was undone first, as all grains have it."""
+    table = results.table("grains")
+    if table is None or "image_s" not in table:
+        return ""
+    rows = table[(table["frame"] == frame) & table["image_s"].notna()]
+    if rows.empty:
+        return ""
+    s, e = (100 * float(rows.iloc[0][f"image_{key}"]) for key in "se")
+    return f", beyond the distortion that all grains share (s = {s:.2g} %, e = {e:.2g} %)"
 
 
 def draw_sizes(results: Results, folder: Path) -> Drawing | None:
