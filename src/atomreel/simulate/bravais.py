@@ -190,7 +190,7 @@ def random_window(
     """A window of a random class (or of `name`) under random conditions (or those of `look`).
 
     margin: range of the distance to the nearest other class; without it half of the windows have at least
-    0.08 and half lie between 0.005 and 0.08, where no one can be sure: probabilities learn to be honest there.
+    0.08 and half lie between 0.01 and 0.08, where no one can be sure: probabilities learn to be honest there.
     """
     rng = np.random.default_rng(rng)
     name = CLASSES[int(rng.integers(len(CLASSES)))] if name is None else name
@@ -198,7 +198,7 @@ def random_window(
     if name == "noise":
         return _noise_window(rng, look, size=size)
     if margin is None:
-        margin = (0.005, 0.08) if rng.random() < BORDERLINE else (0.08, np.inf)
+        margin = (0.01, 0.08) if rng.random() < BORDERLINE else (0.08, np.inf)
     tau = random_tau(name, rng=rng, margin=margin)
     smallest = max(6.0, 0.9 / look.width)
     a = float(np.exp(rng.uniform(np.log(smallest), np.log(max(smallest, size / MIN_CELLS / abs(tau))))))

@@ -49,7 +49,7 @@ class BravaisTask:
             "batch": 256,
             "rate": 2e-3,
             "weight_decay": 2e-2,
-            "first": 4000,
+            "first": 6000,
             "fresh": 0.0,
             "window": 100_000,
             "examples": 600,
