@@ -48,10 +48,15 @@ def test_calibration_makes_confidence_the_share_of_right_answers() -> None:
     rng = np.random.default_rng(3)
     own = torch.from_numpy(rng.normal(0, 2, (20_000, 6)))
     labels = torch.distributions.Categorical(probabilities(own, tilt=TILT)).sample()
-    found = fit_calibration(1.4 * own, labels)
+    weight = torch.ones(len(labels), dtype=torch.float64)
+    found = fit_calibration(1.4 * own, labels, weight=weight)
+    assert found == {"temperature": pytest.approx(1.4, rel=0.04), "tilt": TILT}
     p = probabilities(1.4 * own, **found)
-    assert found["tilt"] == TILT
     assert float(p.amax(1).mean()) == pytest.approx(float((p.argmax(1) == labels).double().mean()), abs=0.01)
+    labels[:5_000] = p[:5_000].argmin(1)  # never right
+    assert fit_calibration(1.4 * own, labels, weight=weight)["temperature"] > 1.8
+    weight[:5_000] = 0
+    assert fit_calibration(1.4 * own, labels, weight=weight)["temperature"] == pytest.approx(1.4, rel=0.05)
     assert probabilities(torch.zeros(6), tilt=1.0)[[0, 1, 4]].log().diff().tolist() == pytest.approx(
         [1.0, 1.0]
     )

@@ -11,7 +11,7 @@ from atomreel.core.card import read_card
 from atomreel.core.errors import RecipeError, UnknownNameError
 from atomreel.predict.model import load_model
 from atomreel.train import evaluate_model, train_model
-from atomreel.train.models import data_hash
+from atomreel.train.models import data_hash, data_marks
 
 
 def test_recipes_that_cannot_be_read(tmp_path: Path) -> None:
@@ -29,6 +29,14 @@ def test_the_data_hash_sees_every_number() -> None:
     assert data_hash(one) == data_hash([{"b": np.ones(2), "a": np.arange(4.0)}]) != data_hash(two)
 
 
+def test_marks_are_mean_and_deviation_of_what_is_known() -> None:
+    examples = [
+        {"b": np.array([1.0, np.nan]), "a": np.full(2, np.nan)},
+        {"b": np.array([5]), "a": np.ones(0)},
+    ]
+    assert data_marks(examples) == [0, 0, 3, 2]
+
+
 @pytest.mark.slow
 def test_a_tiny_training_gives_a_model_that_can_be_evaluated(tmp_path: Path) -> None:
     (tmp_path / "tiny.toml").write_text(
@@ -44,7 +52,7 @@ def test_a_tiny_training_gives_a_model_that_can_be_evaluated(tmp_path: Path) -> 
     }
     card = read_card(folder / "card.toml")
     assert card.training["steps"] == 6
-    assert len(card.training["data_sha256"]) == 64
+    assert len(card.training["data_sha256"]) == 64 and len(card.training["data_marks"]) == 6
     assert load_model(folder)[1] == card
     again = evaluate_model(folder, examples=4, out=tmp_path / "again.toml")
     assert again.scores == card.scores
