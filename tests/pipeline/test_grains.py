@@ -20,15 +20,17 @@ from atomreel.simulate.bravais import CLASSES
 SIDE, SPACING = 200, 9.0
 
 
-def two_grains(turns: tuple[float, float], *, rng: np.random.Generator, stretch: float = 0.0) -> np.ndarray:
-    """Hexagonal columns, those right of x = 96 turned by the second angle, all stretched along y."""
+def two_grains(
+    turns: tuple[float, float], *, rng: np.random.Generator, stretch: float = 0.0, shear: float = 0.0
+) -> np.ndarray:
+    """Hexagonal columns, those right of x = 96 turned by the second angle, all stretched along y and sheared along x."""
     y, x = np.mgrid[:SIDE, :SIDE]
     mean = np.full((SIDE, SIDE), 2.0)
     for half, turn in enumerate(turns):
         t = np.radians([turn, turn + 60])
         index = np.stack(np.meshgrid(np.arange(-40, 41), np.arange(-40, 41)), -1).reshape(-1, 2)
         at = index @ (SPACING * np.stack([-np.sin(t), np.cos(t)], 1))
-        at = SIDE / 2 + at * [1 + stretch, 1]
+        at = SIDE / 2 + at @ [[1 + stretch, shear], [0, 1]]
         for cy, cx in at[((at > -9) & (at < SIDE + 9)).all(1) & ((at[:, 1] > 96) == half)]:
             mean += 40 * np.exp(-((y - cy) ** 2 + (x - cx) ** 2) / (2 * 1.9**2))
     return rng.poisson(mean)
@@ -118,3 +120,17 @@ def test_a_stretch_that_both_grains_share_is_undone(tmp_path: Path) -> None:
         else:
             assert table.image_e.isna().all()
     assert shares[0] > 0.9 and shares[1] < 0.1
+
+
+def test_a_known_material_undoes_stretch_and_shear(tmp_path: Path) -> None:
+    """One grain, of which nothing but the material tells that it is hexagonal."""
+    image = two_grains((5.0, 5.0), rng=np.random.default_rng(9), stretch=0.05, shear=0.04)
+    np.save(tmp_path / "one.npy", image[None].astype(np.uint16))
+    shares = []
+    for told in ([], ["calibrate.material=ws2"]):
+        recipe = load_recipe(overrides=["symmetry.passes=0", "columns.contrast=bright", *told])
+        plan = plan_run(open_source(tmp_path / "one.npy", recipe.input), recipe)
+        data = plan.columns.source.clean(0)[0]
+        found = frame_grains(plan, 0, data, symmetry=frame_symmetry(plan, 0, data))
+        shares.append((found.maps["within_shear"] == CLASSES.index("hexagonal")).mean())
+    assert shares[0] < 0.1 and shares[1] > 0.9

@@ -37,7 +37,7 @@ def frame_grains(plan: Plan, i: int, data: FloatArray, *, symmetry: Field) -> Fr
         data, symmetry, window=plan.windows.side, pixel=plan.pixel, tolerance=options.grain_deg
     )
     imaging, shared = _imaging(plan, i), None
-    if plan.drifts is None and imaging.scan == "any":
+    if plan.drifts is None and plan.calibration is None and imaging.scan == "any":
         shared = _shared(found, symmetry, pixel=plan.pixel)
     if shared is not None:
         error = (shared.s_err, shared.e_err)
@@ -60,6 +60,10 @@ def _shared(found: Grains, symmetry: Field, *, pixel: tuple[float, float] | None
 
 def _imaging(plan: Plan, i: int) -> Imaging:
     known = Imaging(pixel=plan.pixel, scan=plan.recipe.symmetry.scan)
+    if plan.calibration is not None and known.scan != "columns":
+        ratio = plan.calibration.pixel[1] / plan.calibration.pixel[0]  # its shear is in px
+        shear, error = ratio * plan.calibration.shear, ratio * plan.calibration.shear_err
+        return replace(known, drift=(shear, 0.0), drift_err=(error, 0.0))
     if plan.drifts is None:
         return known
     drift = plan.drifts[i]
