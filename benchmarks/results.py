@@ -17,6 +17,7 @@ from pathlib import Path
 
 from results_defects import windows
 from results_kinetics import full_movies, trajectories
+from results_maps import real_maps
 from results_movies import holes, reactions
 from results_oneframe import oneframe
 from results_tracks import tracks
@@ -45,7 +46,8 @@ COMMANDS = {
     "neighbours": "python benchmarks/bench_neighbours.py",
     "graphene": "python benchmarks/bench_graphene.py --images 4",
     "domain": "python benchmarks/fit_domain.py",
-    "bravais_fresh": "python benchmarks/bench_bravais.py",
+    "bravais_fresh": "python benchmarks/bench_bravais.py --windows 1000",
+    "real_maps": "python benchmarks/bench_real_maps.py",
     "transition_frame": "python benchmarks/bench_transition.py --movies 60",
     "symmetry": "python benchmarks/bench_symmetry.py",
     "growth": "python benchmarks/bench_growth.py series; python benchmarks/bench_growth.py movies out/growth; "
@@ -457,6 +459,7 @@ SECTIONS: dict[str, Callable[[], Iterator[str]]] = {
     "Three decoders": decoders,
     "Yardstick: Bravais classes": bravais,
     "Bravais classes of fresh windows, a transition, and time": classes_fresh,
+    "Symmetry maps of real crystals": real_maps,
     "The symmetry network of 2018": paper_2018,
     "Atoms per column": heights,
     "Growing holes": holes,

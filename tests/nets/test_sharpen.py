@@ -71,6 +71,32 @@ def test_one_step_leads_to_the_maximum() -> None:
     assert torch.equal(told.first, found.first + 0.1)
 
 
+def test_a_particle_inside_a_window_looks_larger_and_a_crystal_that_fills_it_does_not() -> None:
+    """Its spots are wide, and atoms of width σ scatter less at their outer side: up to σ² over the variance of the atoms' places."""
+    rng, grid = np.random.default_rng(0), np.arange(SIZE) - (SIZE - 1) / 2
+    i, j = np.meshgrid(np.arange(-14, 15), np.arange(-14, 15))
+    cell = i + j * np.exp(1j * np.pi / 3)
+    for radius, width, least, most in (
+        (1e9, 0.25, -0.0003, 0.0003),
+        (3.5, 0.12, 0.002, 0.005),
+        (3.5, 0.25, 0.008, 0.02),
+    ):
+        windows = []
+        for _ in range(12):
+            z = (
+                SPACING * np.exp(1j * rng.uniform(0, np.pi)) * (cell + rng.uniform() + 1j * rng.uniform())
+            ).ravel()
+            z = z[abs(z) < radius * SPACING]
+            down, over = (
+                np.exp(-((grid - c[:, None]) ** 2) / (2 * (width * SPACING) ** 2)) for c in (z.imag, z.real)
+            )
+            windows.append(down.T @ over + 0.02 * rng.standard_normal((SIZE, SIZE)))
+        _, found = read_lattices(torch.from_numpy(np.array(windows, np.float32)))
+        area = (found.first.conj() * found.second).imag.abs()[:, 0].numpy()
+        off = np.sqrt(SIZE**2 / area * 2 / np.sqrt(3)) / SPACING - 1
+        assert least < np.median(off) < most
+
+
 REST = ("covariance", "sigma", "misfit", "score", "strength")
 
 
