@@ -22,6 +22,8 @@ def real_maps() -> Iterator[str]:
             f"{one['known_class']} {one['within_2_percent']:.2f}",
             "" if inside is None else f"{inside:.2f}",
             str(one["grains"]),
-            f"{100 * shared['image_e']:.1f} ± {100 * shared['image_e_err']:.1f} %" if shared else "",
+            f"{100 * shared['image_e']:.1f} ± {100 * shared['image_e_err']:.1f} %".replace("-", "−")
+            if shared
+            else "",
         ]
         yield f"| {name} | " + " | ".join(cells) + " |"
