@@ -26,7 +26,7 @@ SAME_ROW = (
     0.5  # columns as near in y have been scanned together, and share what jitter and noise of lines did
 )
 OPPOSITE = 0.5  # how far from its place the second may be; a random column is as far on average
-CENTRES = 1000  # columns that are looked at: enough for a spread to 2 %
+CENTRES = 700  # columns that are looked at: enough for a spread to 3 %
 LEAST = 20  # opposite pairs from which on they say something
 ROUNDS = 8  # of mending a spread that is cut off: each halves what is left, or better
 MEDIAN_SQUARE = 2 * math.log(2)  # of the length of two standard normal variables

@@ -38,7 +38,7 @@ AGREE = 0.8  # share of these that must land on columns
 SAME = 0.3  # nearest distances within which it is the same place; also by how much the outline may be left
 REPEATS = 3  # at least, for a column to be known by them
 ROUNDS = 3  # medians of medians: the third is made of some forty columns
-SAMPLE = 150  # columns by which a class is judged before all of its repeats are looked up
+SAMPLE = 100  # columns by which a class is judged before all of its repeats are looked up
 RESTLESS = 1.1  # times the scatter that chance gives the medians: less is one sublattice
 APART = 2.0  # half the distance of the heaps over their scatter: 1.3 when a normal distribution is cut in two, 1.7 an even one
 SHARE = 0.15  # of the smaller heap
@@ -217,7 +217,7 @@ def _repeats(position, given, out):
         reach, found = edge[0] * edge[0] + edge[1] * edge[1], 0
         for j in range(1, min(TRIED + 1, count)):
             to = position[near[i, j]]
-            seen, landed = 0, 0
+            seen, missed = 0, 0
             for k in range(1, min(CARRIED + 1, count)):
                 y = position[near[i, k], 0] + to[0] - own[0]
                 x = position[near[i, k], 1] + to[1] - own[1]
@@ -227,10 +227,13 @@ def _repeats(position, given, out):
                 if y < first[0] or x < first[1] or y > last[0] or x > last[1]:
                     continue
                 seen += 1
+                missed += 1
                 for m in range(1, count):
                     if (position[near[i, m], 0] - y) ** 2 + (position[near[i, m], 1] - x) ** 2 < same * same:
-                        landed += 1
+                        missed -= 1
                         break
-            if seen >= FEWEST and landed >= AGREE * seen:
+                if missed > (1 - AGREE) * CARRIED:
+                    break  # no more that may land can make up for it
+            if seen >= FEWEST and missed <= (1 - AGREE) * seen:
                 out[i, found] = near[i, j]
                 found += 1
