@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +14,11 @@ import tomli_w
 
 from atomreel.core.errors import InputError, RunError
 from atomreel.core.files import sha256
-from atomreel.interpret.lattice import fit_lattices
 from atomreel.interpret.levels import Levels
 from atomreel.kinetics.intervals import Estimate, rate
 from atomreel.pipeline.complexes import Sublattice
-from atomreel.pipeline.reactions import bare_sites, list_defects, per_dose, reactions_of_run
-from atomreel.track.sites import Sites, find_sites
+from atomreel.pipeline.reactions import list_defects, per_dose, reactions_of_run
+from atomreel.track.sites import find_sites
 
 A = 16.0  # px
 BRIGHT = {"W": 60.0, "Mo": 21.0, "S2": 8.0, "V_S": 4.2}
@@ -228,24 +226,6 @@ def test_the_command_prints_the_rates(tmp_path: Path, call: Callable[..., tuple[
         .all()
     )
     assert "data:image/png" in (tmp_path / "out" / "reactions.html").read_text(encoding="utf-8")
-
-
-def test_places_where_nothing_ever_stood_are_known() -> None:
-    """A layer with a hole of eleven missing columns: just these; none without it, and none where two lattices meet."""
-    place = np.concatenate(layer())
-    hole = np.argsort(np.hypot(*(place - 100).T))[:11]
-    table = pd.DataFrame({"y": place[:, 0], "x": place[:, 1]})
-    table = table.assign(intensity=np.repeat([60.0, 8.0], [len(p) for p in layer()]), score=1.0)
-    for gone in (hole, hole[:0]):
-        kept = table.drop(index=gone).reset_index(drop=True)
-        sites = Sites(kept, kept, kept, np.ones((len(kept), 1)), A / np.sqrt(3), 0)
-        fit = fit_lattices(kept, shape=(200, 200))
-        bare = bare_sites(fit, sites, shape=(200, 200))
-        bare = bare[((bare > 8) & (bare < 192)).all(axis=1)]
-        assert len(bare) == len(gone)
-        assert not len(gone) or np.abs(np.sort(bare, axis=0) - np.sort(place[gone], axis=0)).max() < 0.5
-    twice = replace(fit, lattices=fit.lattices * 2)
-    assert len(bare_sites(twice, sites, shape=(200, 200))) == 0
 
 
 def test_a_stay_of_one_frame_beside_a_track_is_no_noise() -> None:

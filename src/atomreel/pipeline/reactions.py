@@ -22,13 +22,13 @@ from atomreel.core.files import write_json, write_table
 from atomreel.core.material import Material, load_material
 from atomreel.core.run import RunFolder
 from atomreel.core.tables import check_table
-from atomreel.interpret.defects import HOLE, NEIGHBOURS, group_sizes
 from atomreel.interpret.lattice import LatticeFit, fit_lattices
 from atomreel.interpret.levels import Levels, fit_levels, relative_brightness
 from atomreel.interpret.naming import name_sites
 from atomreel.kinetics.beam import cross_section
 from atomreel.kinetics.hidden import fit_hidden
 from atomreel.kinetics.intervals import Estimate, scaled, to_rates
+from atomreel.pipeline.bare import SPREAD, in_holes, with_bare_sites
 from atomreel.pipeline.complexes import ONE_HOP, SURE, Complex, Sublattice, apart, find_complexes
 from atomreel.pipeline.evolution import Judged, describe_reactions
 from atomreel.pipeline.hops import hops_within
@@ -40,7 +40,6 @@ Array = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 FEWEST = 20  # sites of a sublattice below which its levels are not learned
 SWEEPS = (60, 30)  # of the sampler for single sites, kept and before
-SPREAD = 0.05  # of the spacing: 1σ of the place of a site without a column
 TWO_HOPS = 2.1  # times the distance of sites of a kind: the longest move between two frames
 ALONE = 3.0  # of the log likelihood, beyond what the best of all sites and frames reaches by chance
 BESIDE = 1.0  # of the log likelihood, beyond what the best of the sites nearby reaches by chance
@@ -74,7 +73,7 @@ def reactions_of_run(
     shape = (int(about["input"]["shape"][0]), int(about["input"]["shape"][1]))
     pixel = about["input"].get("pixel_A")
     layer = load_material(wanted)
-    layers = judge_sites(sites, layer, shape=shape, times=times, rng=rng)
+    sites, layers = judge_sites(sites, layer, shape=shape, times=times, rng=rng)
     complexes = find_complexes(sites, layers, layer, times=times, draws=draws, rng=rng)
     tracks = list_defects(sites, layers, complexes)
     size = (float(pixel[0]), float(pixel[1])) if pixel else None
@@ -114,15 +113,17 @@ def per_dose(
 
 def judge_sites(
     sites: Sites, material: Material, *, shape: tuple[int, int], times: Array | None, rng: int
-) -> list[Sublattice]:
-    """Every sublattice of every grain with the probability of each occupant at each site in each frame."""
-    count = sites.found.shape
-    intensity = np.full(count, np.nan)
+) -> tuple[Sites, list[Sublattice]]:
+    """The sites with those that were never filled, and every sublattice of every grain with the probability of each occupant at each site in each frame."""
+    intensity = np.full(sites.found.shape, np.nan)
     there = sites.atoms[sites.atoms["site"] >= 0]
     intensity[there["site"], there["frame"]] = there["intensity"]
     typical = np.array([np.median(v[np.isfinite(v)]) if np.isfinite(v).any() else np.nan for v in intensity])
     fit = fit_lattices(sites.table.assign(intensity=typical, score=1.0), shape=shape)
-    seen = np.isfinite(sites.found) & ~_holes(sites, bare_sites(fit, sites, shape=shape))
+    sites, fit, bare = with_bare_sites(sites, fit, shape=shape)
+    never = np.full((len(sites.found) - len(intensity), len(intensity.T)), np.nan)
+    intensity = np.concatenate([intensity, never])
+    seen = np.isfinite(sites.found) & ~in_holes(sites, bare)
     empty = (seen & (sites.found == 0)).sum(0) / np.maximum(seen.sum(0), 1)
     seen &= empty <= np.median(empty) + BLURRED
     found = []
@@ -142,7 +143,7 @@ def judge_sites(
         raise InputError(
             f"no lattice of {material.name} with {FEWEST} sites of a kind was found in the Run: {_what(fit)}"
         )
-    return found
+    return sites, found
 
 
 def _what(fit: LatticeFit) -> str:
@@ -151,29 +152,6 @@ def _what(fit: LatticeFit) -> str:
         if fit.lattices
         else "none"
     )
-
-
-def bare_sites(fit: LatticeFit, sites: Sites, *, shape: tuple[int, int]) -> Array:
-    """(M, 2) places of the lattice within the field at which no column ever stood: of a hole that was there from the start.
-
-    None where there are several lattices: one of them would go on through the others.
-    """
-    if len(fit.lattices) != 1:
-        return np.zeros((0, 2))
-    lattice = fit.lattices[0]
-    every = lattice.positions(*lattice.inside(shape))
-    far = cKDTree(sites.table[["y", "x"]]).query(every)[0] > 0.5 * sites.spacing
-    return np.asarray(every[far])
-
-
-def _holes(sites: Sites, bare: Array) -> npt.NDArray[np.bool_]:
-    """(S, T) empty sites that hang together with three others, `bare` ones among them: a hole, where nothing is judged."""
-    where = sites.table[["y", "x"]].to_numpy()
-    out = sites.found == 0
-    for empty in out.T:
-        size = group_sizes(np.concatenate([where[empty], bare]), NEIGHBOURS * sites.spacing)
-        empty[empty] = size[: empty.sum()] >= HOLE
-    return np.asarray(out)
 
 
 def _over_time(levels: Levels, seen: npt.NDArray[np.bool_], times: Array | None, rng: int) -> Array:
