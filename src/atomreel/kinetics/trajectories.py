@@ -3,7 +3,7 @@
 Weakly moving: positions scatter about one place. Diffusing: they follow a random walk seen with the same scatter. Flickering: what is seen switches
 on and off, or between two states, more than misreadings alone would make it. Each is a model with a likelihood, averaged over its unknown numbers
 (scatter, diffusion coefficient; misreading, switching rate) on a grid with even weight in their logarithms, so that a model with more freedom has to earn it.
-The random walk's likelihood is that of a Kalman filter (A. J. Berglund, Phys. Rev. E 82, 011917 (2010)), without motion blur.
+The random walk's likelihood is that of a Kalman filter (the model is that of A. J. Berglund, Phys. Rev. E 82, 011917 (2010), motion blur included).
 """
 
 from __future__ import annotations
@@ -50,15 +50,18 @@ def classify_trajectories(
     times: npt.ArrayLike | None = None,
     by: str | None = None,
     judged: Sequence[int] | None = None,
+    exposure: float = 0.0,
     criteria: Criteria | None = None,
 ) -> pd.DataFrame:
     """One row per track: track, points, frames (from first to last), switches, p_weak, p_diffusing, p_flickering, kind, d, d_low, d_high.
 
     tracks: track, frame, y, x, y_err, x_err [px], drift taken off. times: (T,) [s], one per frame. by: a column whose most usual value
     counts as "on" and everything else, absence included, as "off"; by default presence alone. judged: frames in which
-    something could be seen, by default all of the table's; an absence in another frame says nothing. d: diffusion coefficient were it
-    diffusing, the median and the 95 % ends of the grid's posterior [px²/s, px²/frame without times].
-    Raises InputError for missing columns, errors that are not above 0, two points of a track in one frame.
+    something could be seen, by default all of the table's; an absence in another frame says nothing. exposure: how long a thing is looked at
+    in each frame [s, or frames without times], 0 where a scan passes it at once; what moves meanwhile is seen at its mean place. d: diffusion
+    coefficient were it diffusing, the median and the 95 % ends of the grid's posterior [px²/s, px²/frame without times].
+    Raises InputError for missing columns, errors that are not above 0, two points of a track in one frame, and an exposure longer than the
+    usual time between frames.
     """
     rule = criteria or Criteria()
     needed = ["track", "frame", "y", "x", "y_err", "x_err", *([by] if by else [])]
@@ -73,9 +76,13 @@ def classify_trajectories(
         raise InputError("tracks: one track has two points in one frame; link the table again")
     frames = np.unique(tracks["frame"] if judged is None else np.asarray(judged, dtype=np.int64))
     usual = _usual_step(frames, times)
+    if not 0 <= exposure <= 1.001 * usual:
+        raise InputError(
+            f"exposure {exposure}: expected a time from 0 to {usual:g}, the usual one between frames"
+        )
     rows = []
     for number, own in tracks.sort_values("frame").groupby("track", sort=True):
-        rows.append({"track": number, **_one(own, frames, (times, usual), by, rule)})
+        rows.append({"track": number, **_one(own, frames, (times, usual, exposure / usual), by, rule)})
     return pd.DataFrame(rows)
 
 
@@ -87,14 +94,14 @@ def _usual_step(frames: npt.NDArray[np.int64], times: npt.ArrayLike | None) -> f
 def _one(
     own: pd.DataFrame,
     frames: npt.NDArray[np.int64],
-    clock: tuple[npt.ArrayLike | None, float],
+    clock: tuple[npt.ArrayLike | None, float, float],
     by: str | None,
     rule: Criteria,
 ) -> dict[str, object]:
-    times, usual = clock
+    times, usual, open_for = clock
     frame = own["frame"].to_numpy(np.int64)
     seconds = frame_clock(frame, times)
-    moving, walk = _motion(own, seconds, usual, rule)
+    moving, walk = _motion(own, seconds, (usual, open_for), rule)
     between = frames[(frames >= frame[0]) & (frames <= frame[-1])]
     between = np.union1d(between, frame)
     on = np.isin(between, frame)
@@ -117,44 +124,58 @@ def _one(
 
 
 def _motion(
-    own: pd.DataFrame, seconds: Floats, usual: float, rule: Criteria
+    own: pd.DataFrame, seconds: Floats, frame: tuple[float, float], rule: Criteria
 ) -> tuple[float, tuple[float, float, float]]:
-    """ln of the evidence for a random walk over that for one place, and D's 2.5 %, 50 % and 97.5 % quantiles."""
+    """ln of the evidence for a random walk over that for one place, and D's 2.5 %, 50 % and 97.5 % quantiles. frame: its usual length, and for which part of it it is exposed."""
+    usual, exposure = frame
     where, error = own[["y", "x"]].to_numpy(float), own[["y_err", "x_err"]].to_numpy(float)
     unit = float(np.sqrt((error**2).mean()))
     scatter = np.geomspace(*rule.scatter, 9)
     move = np.geomspace(*rule.move, 25)
     still = motion_evidence(where, error, np.diff(seconds) / usual, scatter=scatter, step=np.zeros(1))
-    walk = motion_evidence(where, error, np.diff(seconds) / usual, scatter=scatter, step=move * unit**2)
+    walk = motion_evidence(
+        where, error, np.diff(seconds) / usual, scatter=scatter, step=move * unit**2, exposure=exposure
+    )
     gain = _mean_log(walk) - _mean_log(still)
     share = np.cumsum(np.exp(logsumexp(walk, axis=0) - logsumexp(walk)))
-    low, middle, high = np.exp(np.interp([0.025, 0.5, 0.975], share, np.log(move)))
+    # Each point of the grid stands for as much below as above it.
+    edge = np.log(move[0]) + np.log(move[1] / move[0]) * (np.arange(len(move) + 1) - 0.5)
+    low, middle, high = np.exp(np.interp([0.025, 0.5, 0.975], np.r_[0.0, share], edge))
     low = low if share[0] < 0.025 else 0.0  # nothing speaks against a slower one
     scale = unit**2 / (2 * usual)
     return gain, (float(low * scale), float(middle * scale), float(high * scale))
 
 
 def motion_evidence(
-    where: npt.ArrayLike, error: npt.ArrayLike, gap: npt.ArrayLike, *, scatter: Floats, step: Floats
+    where: npt.ArrayLike,
+    error: npt.ArrayLike,
+    gap: npt.ArrayLike,
+    *,
+    scatter: Floats,
+    step: Floats,
+    exposure: float = 0.0,
 ) -> Floats:
     """(S, M) ln likelihood of positions (N, 2) with 1σ errors (N, 2), `gap` (N − 1,) frames apart, up to a constant.
 
-    scatter: (S,) factors of the errors. step: (M,) mean square step of a frame along an axis [px²]; 0 for one place. The first position is
-    wherever it is (flat prior), in all of them alike. Independent in y and x.
+    scatter: (S,) factors of the errors. step: (M,) mean square step of a frame along an axis [px²]; 0 for one place. exposure: part of a frame [in frames]
+    over which a position is a mean. The first position is wherever it is (flat prior), in all of them alike. Independent in y and x.
+    What is followed is the place at the end of an exposure of length τ: of a walk that moves by s per frame, the mean over it scatters by sτ/3
+    about where it began, and goes with where it ends by sτ/2.
     """
     where, error = np.asarray(where, dtype=float), np.asarray(error, dtype=float)
     spread = (scatter[:, None, None] * error[None]) ** 2  # (S, N, 2)
     place = np.broadcast_to(where[0], (len(scatter), len(step), 2)).copy()
-    variance = np.broadcast_to(spread[:, None, 0], place.shape).copy()
+    blur = (step * exposure)[None, :, None]
+    variance = np.broadcast_to(spread[:, None, 0] + blur / 3, place.shape)
     total = np.zeros((len(scatter), len(step)))
     for k, dt in enumerate(np.asarray(gap, dtype=float), start=1):
         variance = variance + step[None, :, None] * dt
-        seen = variance + spread[:, None, k]
+        seen = variance - blur * (2 / 3) + spread[:, None, k]
         off = where[k] - place
         total -= 0.5 * (off**2 / seen + np.log(seen)).sum(axis=-1)
-        weight = variance / seen
-        place = place + weight * off
-        variance = variance * (1 - weight)
+        together = variance - blur / 2
+        place = place + together / seen * off
+        variance = variance - together**2 / seen
     return total
 
 
