@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -67,6 +68,28 @@ def test_frames_count_as_the_run_counts_them(run: Path, tmp_path: Path) -> None:
     )
     merged = merge_sources(run, tmp_path / "found")
     assert merged.source[0] == "lattice+movie+detector" and merged.kind_detector.ne("").sum() == 1
+
+
+def test_of_a_movie_with_a_lattice_the_places_are_followed(run: Path) -> None:
+    """Five frames of two things that stand: a track each, the doubtful place of one frame in none; rates beside the table."""
+    rows = [(t, 20.0, 20.0, "V_S", 0.9) for t in range(5)] + [(t, 45.0, 40.0, "Mo_W", 0.9) for t in range(5)]
+    write(run / "defects.parquet", listed(*rows, (2, 30.0, 60.0, "V_S", 0.6)))
+    write(run / "reactions" / "defects.parquet", listed(*rows))
+    write(
+        run / "lattice.parquet",
+        pd.DataFrame([{"frame": 0, "grain": 0, "a_px": 14.0, "b_px": 14.1, "gamma_deg": 60.0}]),
+    )
+    given = {"frames": 5, "shape": [90, 90], "pixel_A": [0.2, 0.2]}
+    about = {"format": "atomreel-run", "version": 1, "input": given, "survey": {"spacing_px": 8.0}}
+    (run / "run.toml").write_text(tomli_w.dumps(about))
+    merged = merge_sources(run)
+    assert merged.groupby("kind").track.agg(lambda t: sorted(set(t))).to_dict() == {
+        "Mo_W": [1],
+        "V_S": [-1, 0],
+    }
+    rates = json.loads((run / "sources.json").read_text())
+    assert set(rates) == {f"{what} of {kind}" for what in ("hops", "D") for kind in ("V_S", "Mo_W")}
+    assert rates["hops of V_S"]["value"] == 0 and rates["hops of V_S"]["unit"] == "1/frame"
 
 
 def test_a_vacancy_that_is_part_of_a_complex_is_no_second_defect() -> None:

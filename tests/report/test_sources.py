@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -54,3 +55,12 @@ def test_it_is_part_of_the_page_and_absent_without_the_table(merged: Path, whole
     assert "Who found what" in page and "Kinds by lattice and by movie" in page
     results = open_results(whole_run)
     assert sources_tables(results) == [] and draw_sources(results, whole_run / "figures") is None
+
+
+def test_rates_of_the_places_stand_below_them(merged: Path) -> None:
+    one = {"value": 0.021, "low": 0.012, "high": 0.034, "unit": "1/s", "count": 17, "method": "moves"}
+    (merged / "sources.json").write_text(json.dumps({"hops of V_S": one}), encoding="utf-8")
+    tables = sources_tables(open_results(merged))
+    assert [len(tables), tables[1].rows[0][0], tables[1].rows[0][2]] == [2, "hops of V_S", "0.012 … 0.034"]
+    assert "followed over the movie" in tables[1].title
+    (merged / "sources.json").unlink()

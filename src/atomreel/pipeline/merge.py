@@ -1,4 +1,4 @@
-"""Defects of a Run from every method that looked for them: single frames, the whole movie, a detector, a classifier."""
+"""Defects of a Run from every method that looked for them: single frames, the whole movie, a detector, a classifier; and their tracks."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ import numpy as np
 import pandas as pd
 
 from atomreel.core.errors import InputError
-from atomreel.core.files import write_table
+from atomreel.core.files import write_json, write_table
 from atomreel.core.run import RunFolder
 from atomreel.interpret.agreement import combine_sources
+from atomreel.kinetics.intervals import to_rates
+from atomreel.pipeline.places import places_of_run
 
 BOND = 1.3  # of the distance of neighbouring columns: the parts of a complex are no further apart
 REACH = 0.5  # of the distance of neighbouring columns: how far methods may differ about a place
@@ -18,6 +20,8 @@ REACH = 0.5  # of the distance of neighbouring columns: how far methods may diff
 
 def merge_sources(run: Path, detected: Path | None = None) -> pd.DataFrame:
     """Write RUN/sources.parquet, the table of `interpret.agreement.combine_sources`, and give it back.
+
+    Of a movie with a lattice it has the tracks of `pipeline.places.follow_places`, whose rates go into RUN/sources.json.
 
     Its methods: "lattice" is RUN/defects.parquet, "movie" RUN/reactions/defects.parquet where it is there, "detector" that of the folder
     `detected` which `atomreel detect` wrote for the same movie, called "classifier" where one named what was found. Frames that a method
@@ -35,6 +39,10 @@ def merge_sources(run: Path, detected: Path | None = None) -> pd.DataFrame:
     if detected is not None:
         tables |= _detected(detected, about["input"])
     merged = combine_sources(tables, reach=REACH * spacing)
+    followed = places_of_run(run, about, merged)
+    if followed is not None:
+        merged, rates = followed
+        write_json(run / "sources.json", to_rates(rates))
     write_table(run / "sources.parquet", merged, kind="defects")
     return merged
 

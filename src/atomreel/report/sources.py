@@ -9,7 +9,7 @@ import pandas as pd
 
 from atomreel.report.drawing import COLOURS, Drawing, figure, finish, picture_axes, plain
 from atomreel.report.results import Results
-from atomreel.report.tables import PageTable
+from atomreel.report.tables import PageTable, rates_table
 
 MOST = 6  # sets of methods that get a line of their own
 
@@ -60,7 +60,7 @@ def draw_sources(results: Results, folder: Path) -> Drawing | None:
 
 
 def sources_tables(results: Results) -> list[PageTable]:
-    """Kinds of the first method against those of each other one; "–" where one is silent."""
+    """Kinds of the first method against those of each other one; "–" where one is silent. And rates of the places, where they were followed."""
     table = results.table("sources")
     if table is None or table.empty:
         return []
@@ -74,4 +74,7 @@ def sources_tables(results: Results) -> list[PageTable]:
             for kind, row in zip(counts.index, counts.to_numpy(np.int64), strict=True)
         )
         made.append(PageTable(f"Kinds by {methods[0]} and by {other}", head, rows))
-    return made
+    rates = rates_table(
+        results, "sources", title="Rates of the places of all methods, followed over the movie"
+    )
+    return [*made, rates] if rates else made

@@ -86,8 +86,9 @@ def lattice_table(results: Results) -> PageTable | None:
     return PageTable("Lattice of each grain and frame", head, tuple(rows), _more(len(table), "lattice"))
 
 
-def rates_table(results: Results) -> PageTable | None:
-    found = {k: v for k, v in results.json("rates").items() if isinstance(v, Mapping)}
+def rates_table(results: Results, name: str = "rates", *, title: str = "Rates") -> PageTable | None:
+    """The rates of NAME.json; None where there are none."""
+    found = {k: v for k, v in results.json(name).items() if isinstance(v, Mapping)}
     if not found:
         return None
     rows = [
@@ -102,7 +103,7 @@ def rates_table(results: Results) -> PageTable | None:
         for name, rate in found.items()
     ]
     head = ("rate", "value", "95 % interval", "unit", "events", "method")
-    return PageTable("Rates", head, tuple(rows[:MOST_ROWS]))
+    return PageTable(title, head, tuple(rows[:MOST_ROWS]))
 
 
 def _interval(rate: Mapping[str, Any]) -> str:
