@@ -46,7 +46,7 @@ HOP = np.sqrt(3) * BOND  # Å
 KINDS = {"V_S": "S", "V_W": "W"}
 
 
-def make(seed: int, *, frames: int, size: int) -> tuple[SimulatedMovie, Rates]:
+def make(seed: int, *, frames: int, size: int, draw: bool = True) -> tuple[SimulatedMovie, Rates]:
     rng = np.random.default_rng([seed, 2026])
     rates = Rates(**{name: float(rng.uniform(*ends)) for name, ends in RATES.items()})
     movie = simulate_ws2_movie(
@@ -58,6 +58,7 @@ def make(seed: int, *, frames: int, size: int) -> tuple[SimulatedMovie, Rates]:
         vacancies=int(rng.integers(5, 9)),
         metal_vacancies=3 if seed % 3 == 2 else 0,
         rates=rates,
+        draw=draw,
     )
     return movie, rates
 

@@ -69,6 +69,16 @@ def test_same_seed_same_movie():
     assert np.array_equal(one.frames, two.frames) and one.events.equals(two.events)
 
 
+def test_a_movie_that_is_not_drawn_is_the_same_movie():
+    drawn, blank = (
+        simulate_ws2_movie(5, frames=4, size=128, dopants=2, vacancies=3, draw=d) for d in (True, False)
+    )
+    assert drawn.frames.any() and not blank.frames.any() and blank.frames.dtype == np.uint16
+    for name in ("atoms", "defects", "table", "events"):
+        assert getattr(drawn, name).equals(getattr(blank, name))
+    assert drawn.rates == blank.rates
+
+
 def test_metal_vacancies_are_empty_columns():
     movie = simulate_ws2_movie(4, frames=2, size=200, dopants=3, vacancies=3, metal_vacancies=3, drift=0)
     empty = movie.defects[(movie.defects.kind == "V_W") & (movie.defects.frame == 0)]

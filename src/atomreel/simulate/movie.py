@@ -63,11 +63,13 @@ def simulate_ws2_movie(
     drift: float = 8.0,
     jitter: float = 0.25,
     rates: Rates | None = None,
+    draw: bool = True,
 ) -> SimulatedMovie:
     """HAADF movie with S vacancies that hop, Mo dopants that hop and catch vacancies, a growing hole, drift, noise.
 
     frames: number; size: px; pixel: [Å]; interval: [s] between frames (two pauses are added). peak: expected counts
     at a W column. dopants, vacancies, metal_vacancies (of W): number at the start. drift: [px] over the movie; jitter: sd of line shifts [px].
+    draw: False leaves the frames blank, and everything else as it would be.
     Raises InputError when the field is too small for the defects.
     """
     rng = np.random.default_rng(rng)
@@ -88,13 +90,13 @@ def simulate_ws2_movie(
     start = _start(sites, rng, span=span, count=count, lost=24)
     history = run_history(sites, start, times, rates=rates, rng=rng)
     probe = Probe(fwhm=0.95, tail=0.25, tail_ratio=2.5)
-    stack = [
-        _frame(sites, state, shift, rng, size=size, pixel=pixel, peak=peak, jitter=jitter, probe=probe)
-        for state, shift in zip(history.states, path, strict=True)
-    ]
-    return SimulatedMovie(
-        np.stack(stack), times, pixel, *_tables(sites, history, times, path, size, pixel, rates)
-    )
+    stack = np.zeros((frames, size, size), dtype=np.uint16)
+    for k, (state, shift) in enumerate(zip(history.states, path, strict=True)):
+        if draw:
+            stack[k] = _frame(
+                sites, state, shift, rng, size=size, pixel=pixel, peak=peak, jitter=jitter, probe=probe
+            )
+    return SimulatedMovie(stack, times, pixel, *_tables(sites, history, times, path, size, pixel, rates))
 
 
 def _times(frames: int, interval: float, rng: np.random.Generator) -> Array:
