@@ -1,7 +1,8 @@
 """A detector that learns from one frame: python benchmarks/bench_oneframe.py OUT [--data ../shared/data/real] [--only simulated|real]
 
 Simulated movies with known defects: the frame learned from is the first, the figures are of the others; beside it the Fourier
-method alone on each of those frames. Real images: what is found, and on si-graphene-walk how often the Si is. Each
+method alone on each of those frames. `calibration_error_by_chance`: what scores that are right would show with so few of them, mean and
+95 %; `true_less_expected_over_its_error`: how many true ones there are among all candidates, less Σ score, in units of the error that counts.csv would state. Real images: what is found, and on si-graphene-walk how often the Si is. Each
 result stays in OUT to be looked at. Writes measured/oneframe.json.
 """
 
@@ -28,6 +29,7 @@ from atomreel.interpret.sampling import residual_at, to_image
 from atomreel.interpret.scenes import scene_of
 from atomreel.pipeline.detect import detect_movie
 from atomreel.pipeline.source import open_source
+from atomreel.predict.detector import Calibration, expected_error
 from atomreel.simulate.movie import simulate_ws2_movie
 from atomreel.simulate.stem import Probe, render_stem, z_contrast
 from atomreel.simulate.structures import crystal
@@ -120,6 +122,14 @@ def summed(parts: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def calibration_error(p: Array, y: npt.NDArray[Any]) -> float:
+    """Mean distance of scores and shares of true ones in five bins, by how many are in each."""
+    bins = np.clip((p * 5).astype(int), 0, 4)
+    return float(
+        sum(abs(p[bins == b].mean() - y[bins == b].mean()) * np.mean(bins == b) for b in np.unique(bins))
+    )
+
+
 def simulated(
     name: str, frames: npt.NDArray[Any], true: pd.DataFrame, *, pixel: float, out: Path
 ) -> dict[str, Any]:
@@ -149,14 +159,19 @@ def simulated(
         for way, found in (("network", every[every["score"] >= 0.5]), ("fourier", spots[spots["p"] >= 0.5])):
             parts[way].append(compare(found, own, reach=WITHIN_A / pixel))
     p, y = np.array(scores), np.array(hits, float)
-    bins = np.clip((p * 5).astype(int), 0, 4)
-    ece = sum(abs(p[bins == b].mean() - y[bins == b].mean()) * np.mean(bins == b) for b in np.unique(bins))
+    rng = np.random.default_rng(0)
+    chance = [calibration_error(p, rng.random(len(p)) < p) for _ in range(300)]
+    later = made.table[made.table["frame"] > 0]
+    known = expected_error(Calibration(**made.about["calibration"]), later, np.ones(len(later)))
+    spread = float(np.hypot(known, np.sqrt((p * (1 - p)).sum())))
     figures = {way: summed(rows) for way, rows in parts.items()}
     print(name, {way: round(one["f1"], 3) for way, one in figures.items()}, flush=True)
     return {
         **figures,
         "frames": len(frames) - 1,
-        "calibration_error": float(ece),
+        "calibration_error": calibration_error(p, y),
+        "calibration_error_by_chance": [float(np.mean(chance)), float(np.quantile(chance, 0.95))],
+        "true_less_expected_over_its_error": float((y.sum() - p.sum()) / spread),
         "scored": len(p),
         "seconds": made.about["training"]["seconds"],
         "labels": made.about["labels"],
@@ -222,7 +237,16 @@ def main() -> None:
     kept = json.loads(target.read_text(encoding="utf-8")) if target.exists() else {}
     if arguments.only in (None, "simulated"):
         made = kept.setdefault("simulated", {})
-        for seed, peak in ((21, 60.0), (23, 25.0), (41, 60.0), (42, 25.0), (43, 25.0), (56, 25.0)):
+        for seed, peak in (
+            (21, 60.0),
+            (23, 25.0),
+            (41, 60.0),
+            (42, 25.0),
+            (43, 25.0),
+            (56, 25.0),
+            (63, 25.0),
+            (65, 60.0),
+        ):
             movie = simulate_ws2_movie(seed, frames=FRAMES, size=SIZE, peak=peak)
             name = f"WS2, {peak:g} counts, movie {seed}"
             made[name] = simulated(

@@ -19,12 +19,14 @@ def oneframe() -> Iterator[str]:
         shown = f"{net['f1']:.3f} (precision {net['precision']:.2f}; recall {kinds}); by Fourier alone {plain['f1']:.3f}; "
         shown += f"learned in {one['seconds']:.0f} s"
         yield row(f"one frame learned, F1: {name}", "≥ Fourier", shown, net["f1"] >= plain["f1"])
-        yield row(
-            f"error of its scores: {name}",
-            "–",
-            f"{one['calibration_error']:.3f} ({one['scored']} scores)",
-            None,
-        )
+        shown = f"{one['calibration_error']:.3f} ({one['scored']} scores"
+        if "calibration_error_by_chance" in one:
+            mean, high = one["calibration_error_by_chance"]
+            shown += f"; right ones {mean:.3f}, up to {high:.3f} by chance"
+            shown += f"); expected number off by {one['true_less_expected_over_its_error']:+.1f} of its error"
+        else:
+            shown += ")"
+        yield row(f"error of its scores: {name}", "–", shown, None)
     if walk := ours.get("walk"):
         shown = f"{walk['found']} of {walk['labelled']} frames, {walk['false_per_frame']:.2f} false per frame"
         yield row("Si walk, learned from frame 0", "–", shown, None)

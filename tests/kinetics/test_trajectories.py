@@ -126,7 +126,7 @@ def blurred(rng, count, *, exposure, frames=40, fine=20):
 
 def test_what_moves_while_a_frame_is_exposed_is_known_to_be_blurred():
     """200 walks seen as means over whole frames: with the exposure the interval of D covers (binomial, 3 σ) and the fast ones' D is right within
-    6 %; taken for points, the fast ones seem slower by a tenth and more, and the interval covers in nine of ten at most."""
+    6 %; taken for points, the fast ones seem slower by a fifth and more, and the interval covers in nine of ten at most."""
     n = 200
     tracks, true = blurred(np.random.default_rng(11), n, exposure=1.0)
     known, blind = judged(tracks, exposure=1.0), judged(tracks)
@@ -134,7 +134,7 @@ def test_what_moves_while_a_frame_is_exposed_is_known_to_be_blurred():
     assert abs(inside[0] - 0.95) < 3 * np.sqrt(0.95 * 0.05 / n) + 1 / n
     fast = true > 10 * ERROR**2
     off = [float(np.median(found["d"][fast] / true[fast])) for found in (known, blind)]
-    assert off[0] == pytest.approx(1, abs=0.06) and off[1] < 0.9
+    assert off[0] == pytest.approx(1, abs=0.06) and off[1] < 0.8
     assert inside[1] < 0.9
     with pytest.raises(InputError, match=r"exposure 1\.5"):
         judged(tracks, exposure=1.5)

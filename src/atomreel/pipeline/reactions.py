@@ -32,6 +32,7 @@ from atomreel.pipeline.bare import SPREAD, in_holes, with_bare_sites
 from atomreel.pipeline.complexes import ONE_HOP, SURE, Complex, Sublattice, apart, find_complexes
 from atomreel.pipeline.evolution import Judged, describe_reactions
 from atomreel.pipeline.hops import hops_within
+from atomreel.pipeline.paths import retraced
 from atomreel.pipeline.surface import sites_of_run
 from atomreel.track.link import link
 from atomreel.track.sites import Sites
@@ -237,7 +238,8 @@ def _followed(
     if not len(table):
         return table.assign(track=pd.Series(dtype="int64"))
     table = _with_short_stays(layer, where, table, taken=taken, reach=ONE_HOP * step)
-    return _bridged(sites, layer, link(table, max_step=TWO_HOPS * step), reach=TWO_HOPS * step)
+    tracks = _bridged(sites, layer, link(table, max_step=TWO_HOPS * step), reach=TWO_HOPS * step)
+    return retraced(tracks, layer, where, taken=taken, reach=ONE_HOP * step)
 
 
 def _with_short_stays(

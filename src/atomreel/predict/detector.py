@@ -24,7 +24,7 @@ BOUND = 1e-3  # outputs of the network are taken to be no nearer to 0 and 1
 # |z| below which hardly anything is a defect; maxima by which their number is shrunk towards a twin's.
 WEAK, FEW = 2.75, 10.0
 DENIED = float(np.log(0.01 / 0.99))  # log odds of the network up to which a detection is none, however high
-TWINS = 4  # made of every frame that calibrates: with two, chance of theirs moved the error of the scores between 0.03 and 0.12
+TWINS = 4  # made of every frame that calibrates; with fewer, chance of theirs decides about scores
 MIDDLE, MOST = 4.0, 6.0  # |z| from which heights count, and up to which
 # What is known of a calibration before any detection. Heights: maxima of noise become rarer by u·exp(−u²/2), those of defects hardly;
 # the network: its log odds add little to what the height says (found on simulated movies).
