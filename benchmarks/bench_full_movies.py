@@ -1,13 +1,14 @@
 """Whole movies with known truth through `atomreel run`: do the intervals cover, are defects, kinds and tracks right?
 
-    python benchmarks/bench_full_movies.py FOLDER [--movies 24] [--frames 60] [--size 256]
+    python benchmarks/bench_full_movies.py FOLDER [--movies 36] [--frames 60] [--size 256]
 
 Every movie: a seed of its own, rates drawn anew (RATES), 7 to 10 Mo dopants, 5 to 8 vacancies of S and in every third movie 3 of W, a growing
 hole, drift, line jitter, two pauses; the one recipe of the yardstick set "defects". One line per movie in FOLDER/movies.jsonl, so that a
 stopped run goes on from there; the movies themselves are thrown away. Hops that the simulator refuses (onto a site that is taken, in the hole, or
 beside a dopant) never happen, so the true hop rate is what was asked for times the share of open neighbours, counted in every frame. The hole
 leaves lone empty sites at its rim, which no table of true defects lists: what is found where truly nothing stands is not false, and of V_W the true
-hop rate is that of all that was found as such, of which those at the rim never hop.
+hop rate is that of all that was found as such, of which those at the rim never hop. Beside the rate of V_S stands what the same estimator makes of the
+true tracks of the same movie: what it misses is the chance of the movie.
 Writes measured/full_movies.json.
 """
 
@@ -28,9 +29,11 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial import cKDTree
 from scipy.stats import binomtest, gamma
 
+from atomreel.pipeline.hops import hops_within
 from atomreel.simulate.folder import write_movie
 from atomreel.simulate.history import Rates
 from atomreel.simulate.movie import BOND, SimulatedMovie, simulate_ws2_movie
+from atomreel.track.sites import Sites
 
 HERE = Path(__file__).parent
 OUT = HERE / "measured" / "full_movies.json"
@@ -158,6 +161,42 @@ def judge_rates(
     return {**out, "each of 12": {"covered": int(np.sum(inside)), "of": len(inside)}}
 
 
+def true_sites(movie: SimulatedMovie) -> Sites:
+    """Every place where S ever stood, at rest, and how the frames moved."""
+    drift = movie.table[["dy", "dx"]].to_numpy()
+    sulphur = movie.atoms[movie.atoms["species"].isin(["S2", "S1"])]
+    rest = np.unique(np.round(sulphur[["y", "x"]].to_numpy() - drift[sulphur["frame"]], 1), axis=0)
+    twins = cKDTree(rest).query_pairs(1.0, output_type="ndarray")  # rounded up and down
+    rest = np.delete(rest, twins.max(axis=1), axis=0)
+    table = pd.DataFrame(rest, columns=["y", "x"])
+    motion = pd.DataFrame({"frame": range(len(drift)), "dy": drift[:, 0], "dx": drift[:, 1], "turn_deg": 0.0})
+    return Sites(table, sulphur, motion, np.ones((len(rest), len(drift))), HOP / movie.pixel, 0)
+
+
+def of_true_tracks(movie: SimulatedMovie, rates: Rates) -> dict[str, Any]:
+    """The hop rate from the true tracks, beside the truth."""
+    sites = true_sites(movie)
+    own = movie.defects[movie.defects["kind"] == "V_S"]
+    drift = movie.table[["dy", "dx"]].to_numpy()
+    site = cKDTree(sites.table).query(own[["y", "x"]].to_numpy() - drift[own["frame"]])[1]
+    where = sites.table.to_numpy()[site]
+    tracks = own.assign(site=site, site_y=where[:, 0], site_x=where[:, 1])
+    found = hops_within(
+        tracks,
+        sites,
+        np.arange(len(sites.table)),
+        hop=HOP / movie.pixel,
+        shape=movie.frames.shape[1:],
+        times=movie.times,
+        pixel=(movie.pixel, movie.pixel),
+    )
+    if found is None:
+        return {}
+    true, rate = rates.vacancy_hop * open_share(movie, "V_S"), found.rate
+    covered = bool(rate.low <= true <= rate.high)
+    return {"true": true, "found": rate.value, "low": rate.low, "high": rate.high, "covered": covered}
+
+
 def judge_tracks(movie: SimulatedMovie, found: pd.DataFrame) -> dict[str, float]:
     """Points matched within 0.4 of the distance of columns, those within one distance of the border left out on both sides."""
     near = BOND / movie.pixel
@@ -213,6 +252,7 @@ def one(seed: int, frames: int, size: int) -> dict[str, Any]:
         "seconds": round(time.perf_counter() - start, 1),
         **judge_tracks(movie, tracks),
         "rates": judge_rates(movie, truths(movie, rates, tracks), rates, found),
+        "from_true_tracks": of_true_tracks(movie, rates),
     }
 
 
@@ -238,7 +278,24 @@ def summary(lines: list[dict[str, Any]]) -> dict[str, Any]:
             **({"width_over_complete": float(np.median(wide))} if wide else {}),
             **({"bias": float(np.median(off))} if off else {}),
         }
-    return {**result, "rates": covered}
+    both = [
+        (line["rates"]["hops of V_S"]["covered"], line["from_true_tracks"]["covered"])
+        for line in lines
+        if line.get("from_true_tracks") and line["rates"].get("hops of V_S", {}).get("found") is not None
+    ]
+    seen = [ours for ours, known in both if known]
+    ratio = [
+        line["rates"]["hops of V_S"]["found"] / line["from_true_tracks"]["found"]
+        for line in lines
+        if line.get("from_true_tracks") and line["rates"].get("hops of V_S", {}).get("found") is not None
+    ]
+    known = {
+        "movies": len(both),
+        "covered": sum(k for _, k in both),
+        "covered_by_both": sum(seen),
+        "rate_over_that_of_true_tracks": float(np.mean(ratio)) if ratio else None,
+    }
+    return {**result, "rates": covered, "hops_of_V_S_from_true_tracks": known}
 
 
 def main() -> None:
@@ -246,7 +303,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--movies", type=int, default=24)
+    parser.add_argument("--movies", type=int, default=36)
     parser.add_argument("--frames", type=int, default=60)
     parser.add_argument("--size", type=int, default=256)
     chosen = parser.parse_args()

@@ -58,6 +58,7 @@ COMMANDS = {
     "reactions": "python benchmarks/bench_reactions.py --draws 150",
     "trajectories": "python benchmarks/bench_trajectories.py",
     "full_movies": "python benchmarks/bench_full_movies.py out/full_movies",
+    "hops": "python benchmarks/bench_hops.py",
     "windows": "python benchmarks/bench_windows.py",
     "oneframe": "python benchmarks/bench_oneframe.py out/oneframe",
     "windows_search": "python benchmarks/search_windows.py",

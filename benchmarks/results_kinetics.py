@@ -93,3 +93,14 @@ def full_movies() -> Iterator[str]:
         # Of a few movies nearly any share passes the test: that is not yet an answer.
         met = False if one["p"] <= 0.01 else True if one["of"] >= ENOUGH else None
         yield row(f"whole movies: 95 % interval of {name}", "0.95 (binomial test)", shown, met)
+    known = ours.get("hops_of_V_S_from_true_tracks")
+    if known:
+        shown = f"{known['covered']} of {known['movies']}; ours in {known['covered_by_both']} of these"
+        shown += f"; our rate over that of true tracks {known['rate_over_that_of_true_tracks']:.3f}"
+        yield row("the same movies, hops of V_S from true tracks: 95 % interval", "–", shown, None)
+    hops = measured("hops")
+    if hops:
+        shown = f"{hops['covered']:.3f} of {hops['movies']} (p = {hops['p']:.2g}); "
+        shown += f"rate over truth {hops['mean_over_truth']:.3f} ± {hops['mean_over_truth_err']:.3f}"
+        what = "hops of V_S from true tracks of more such movies: 95 % interval"
+        yield row(what, "0.95 (binomial test)", shown, hops["p"] > 0.01)
