@@ -37,6 +37,38 @@ def test_detections_lie_on_the_residual_and_within_the_valid_area() -> None:
     assert np.allclose(found["y_err"], 2 * np.sqrt(2) * 2 / np.array([10, 8]), rtol=0.05)
 
 
+def test_what_stands_in_the_glare_of_a_strong_one_is_measured_against_its_surroundings() -> None:
+    """Bumps of 5 on flat ground and in a haze of 2.5 around a maximum of 40: each counts 5 above its ground, the strong one all it has; a bump in
+    the same haze without the strong one keeps what the haze adds."""
+    y, x = np.mgrid[:140, :180]
+
+    def bump(a: float, b: float, high: float, wide: float) -> np.ndarray:
+        return np.asarray(high * np.exp(-((y - a) ** 2 + (x - b) ** 2) / (2 * wide**2)))
+
+    haze = bump(60, 60, 2.8, 30.0)
+    bumps = sum(bump(a, b, 10.0, 2.0) for a, b in ((60, 78), (20, 160)))
+    maps = np.full((3, 140, 180), 1 / 3, np.float32)
+    found = {
+        strong: detections(maps, flat_scene(bumps + haze + bump(60, 60, strong, 2.0))).query(
+            "kind == 'brighter'"
+        )
+        for strong in (80.0, 0.0)
+    }
+
+    def height(table: pd.DataFrame, a: float, b: float) -> float:
+        near = np.hypot(table["y"] - a, table["x"] - b)
+        return float(table["z"].iloc[int(near.to_numpy().argmin())]) if near.min() < 2 else 0.0
+
+    assert height(found[80.0], 60, 78) == pytest.approx(5.0, abs=0.4)
+    assert height(found[80.0], 20, 160) == pytest.approx(5.0, abs=0.2)
+    assert height(found[80.0], 60, 60) > 40
+    near_the_border = detections(maps[:, :68], flat_scene((bumps + haze + bump(60, 60, 80.0, 2.0))[:68]))
+    assert height(near_the_border[near_the_border["kind"] == "brighter"], 60, 78) == pytest.approx(
+        5.0, abs=0.4
+    )
+    assert height(found[0.0], 60, 78) > 6.5
+
+
 def test_nothing_found_is_an_empty_table() -> None:
     maps = np.zeros((3, 50, 50), np.float32)
     maps[0] = 1

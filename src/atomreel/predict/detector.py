@@ -25,6 +25,9 @@ BOUND = 1e-3  # outputs of the network are taken to be no nearer to 0 and 1
 WEAK, FEW = 2.75, 10.0
 DENIED = float(np.log(0.01 / 0.99))  # log odds of the network up to which a detection is none, however high
 TWINS = 4  # made of every frame that calibrates; with fewer, chance of theirs decides about scores
+LEAST = 2.0  # |z| of a detection
+# z of what is so strong that its far light lifts others, how far [σ], and the ring in which others are compared with their surroundings [σ].
+GLARE, REACH, RING = 25.0, 14.0, (2.3, 5.0)
 MIDDLE, MOST = 4.0, 6.0  # |z| from which heights count, and up to which
 # What is known of a calibration before any detection. Heights: maxima of noise become rarer by u·exp(−u²/2), those of defects hardly;
 # the network: its log odds add little to what the height says (found on simulated movies).
@@ -47,13 +50,17 @@ def detections(maps: npt.NDArray[np.float32], scene: Scene, *, factor: float = 1
 
     A detection is a maximum of z (brighter) or −z (dimmer) of at least 2 in the valid area; 1σ of its position is √2 σ/|z|. logit: log
     odds of the network's largest output of that kind within 1 σ, 7 at most either way. The weakest are nearly all noise: their
-    scores tell.
+    scores tell. Within 14 σ of one of 25σ and more, z is what a maximum has more than the median of the ring around it: a strong one's far
+    light lifts all that stands there.
     """
     reach = 2 * max(1, round(scene.sigma)) + 1
     z = scene.z
     parts = []
     for number, (kind, sign) in enumerate(zip(KINDS, (1, -1), strict=True), start=1):
         rows, columns, height = tops(sign * z, scene.valid, scene.sigma)
+        height = height - _glare(sign * z, scene, np.stack([rows, columns], axis=1), height)
+        kept = height >= LEAST
+        rows, columns, height = rows[kept], columns[kept], height[kept]
         place = [vertex(sign * z, int(i), int(j)) for i, j in zip(rows, columns, strict=True)]
         y, x = to_image(np.array(place, dtype=float).reshape(-1, 2), factor).T
         output = ndimage.maximum_filter(maps[number], reach)[rows, columns].astype(float)
@@ -61,6 +68,24 @@ def detections(maps: npt.NDArray[np.float32], scene: Scene, *, factor: float = 1
         values = (y, x, error, error, kind, logit(np.clip(output, BOUND, 1 - BOUND)), sign * height)
         parts.append(pd.DataFrame(dict(zip(COLUMNS, values, strict=True)), columns=list(COLUMNS)))
     return pd.concat(parts, ignore_index=True)
+
+
+def _glare(z: Array, scene: Scene, at: npt.NDArray[np.int64], height: Array) -> Array:
+    """(N,) what the far light of strong maxima adds to the others: the median of a ring around each, 0 where none is near."""
+    out = np.zeros(len(height))
+    strong = np.flatnonzero(height >= GLARE)
+    reach = int(np.ceil(RING[1] * scene.sigma))
+    for k in np.setdiff1d(np.arange(len(height)), strong):
+        if len(strong) and np.hypot(*(at[strong] - at[k]).T).min() < REACH * scene.sigma:
+            cut = tuple(
+                slice(max(0, int(c) - reach), min(n, int(c) + reach + 1))
+                for c, n in zip(at[k], z.shape, strict=True)
+            )
+            y, x = np.ogrid[cut]
+            far = np.hypot(y - at[k, 0], x - at[k, 1]) / scene.sigma
+            ring = (far > RING[0]) & (far < RING[1]) & scene.valid[cut]
+            out[k] = max(0.0, float(np.median(z[cut][ring]))) if ring.any() else 0.0
+    return out
 
 
 def _over(z: Array) -> Array:
