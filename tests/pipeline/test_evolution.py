@@ -53,10 +53,13 @@ def judged(rng: np.random.Generator) -> Judged:
 
 
 def test_each_track_is_of_its_kind() -> None:
-    found = trajectories(judged(np.random.default_rng(1))).set_index("track")
+    made = judged(np.random.default_rng(3))
+    found = trajectories(made).set_index("track")
     assert found["kind"].to_dict() == {0: "weakly moving", 1: "diffusing", 2: "flickering"}
-    true = 0.3 * (GAP * 0.2) ** 2 / (4 * 0.5)  # Å²/s, less where the wall refuses
-    assert found.at[1, "d_low"] < true < 2.5 * found.at[1, "d_high"]
+    own = made.tracks.loc[made.tracks["track"] == 1, ["site_y", "site_x"]].to_numpy()
+    square = (np.diff(own, axis=0) ** 2).sum(axis=1).mean()  # of the hops that there were
+    true = float(square) * 0.2**2 / (4 * 0.5)  # Å²/s
+    assert found.at[1, "d_low"] < true < found.at[1, "d_high"]
     assert found.at[0, "d_high"] < 0.1 * true and set(found["of"]) == {"V_S"}
 
 
