@@ -9,7 +9,14 @@ import pytest
 
 from atomreel.core.recipe import load_recipe
 from atomreel.pipeline.source import open_source
-from atomreel.pipeline.survey import BLOCK, central_block, describe_calibration, describe_plan, plan_run
+from atomreel.pipeline.survey import (
+    BLOCK,
+    central_block,
+    describe_calibration,
+    describe_plan,
+    plan_columns,
+    plan_run,
+)
 
 
 def test_a_lattice_is_surveyed_alike_every_time(movie: Path) -> None:
@@ -58,3 +65,16 @@ def test_of_very_large_frames_the_middle_is_surveyed(tmp_path: Path) -> None:
     np.save(tmp_path / "wide.npy", np.zeros((20, 3 * BLOCK), np.uint8))
     movie = open_source(tmp_path / "wide.npy", load_recipe().input).movie
     assert central_block(movie).shape == (20, BLOCK) and central_block(movie)[0].shape == (20, BLOCK)
+
+
+def test_a_sample_without_columns_leaves_the_species_of_the_others(tmp_path: Path) -> None:
+    rng = np.random.default_rng(4)
+    y, x = np.mgrid[:128, :128]
+    place = [(4 + 10 * row, 4 + 10 * column, (row + column) % 2) for row in range(13) for column in range(13)]
+    mean = sum((100 + 150 * b) * np.exp(-((y - i) ** 2 + (x - j) ** 2) / (2 * 2.2**2)) for i, j, b in place)
+    frames = rng.poisson(np.stack([mean + 10, mean + 10, np.full((128, 128), 10.0)]))
+    np.save(tmp_path / "fades.npy", frames.astype(np.uint16))
+    recipe = load_recipe(overrides=["columns.threshold=0.9", "columns.contrast=bright"])
+    plan = plan_columns(open_source(tmp_path / "fades.npy", recipe.input), recipe)
+    assert [len(table) > 100 for table in plan.samples] == [True, True, False]
+    assert plan.samples[2].empty and plan.species is not None and len(plan.species.means) == 2

@@ -199,9 +199,9 @@ def _fills_the_field(columns: ColumnPlan, shape: tuple[int, int]) -> bool:
 
 def _species(tables: tuple[pd.DataFrame, ...], recipe: Recipe) -> SpeciesModel | None:
     """Intensity classes of all sample frames together, so that labels mean the same in every frame."""
-    if not all("intensity" in table for table in tables) or sum(map(len, tables)) < 8:
+    images = [measured(table) for table in tables if "intensity" in table]  # none where no column was found
+    if sum(len(position) for position, _, _ in images) < 8:
         return None
-    images = [measured(table) for table in tables]
     return find_species(images, max_classes=recipe.columns.max_species, rng=recipe.run.seed)
 
 
