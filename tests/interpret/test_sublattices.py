@@ -159,3 +159,20 @@ def test_lengths_that_differ_are_told():
     table = {"y": [1.0], "x": [2.0], "intensity": [3.0], "intensity_err": [0.5]}
     position, intensity, error = measured(table)
     assert position.tolist() == [[1.0, 2.0]] and intensity.tolist() == [3.0] and error.tolist() == [0.5]
+
+
+def test_classes_of_negative_intensities_run_from_the_lowest_too():
+    at, site = crystal(HONEYCOMB, cells=(20, 20))
+    image = shown(at, np.where(site == 0, -40.0, -49.0), error=4.6)
+    model = find_species([image])
+    assert model.by_place and model.means == pytest.approx((-49.0, -40.0), rel=0.03)
+    assert (label_by_place(image, model).labels == np.where(site == 0, "I2", "I1")).mean() > 0.97
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("bright", [(0.0, 0.0), (0.0, 1.0)])
+def test_intensities_of_zero_are_put_up_with(bright):
+    at, site = crystal(HONEYCOMB)
+    value = np.take(bright, site)
+    image = at, value, np.full(len(at), 0.01)
+    assert len(np.unique(labels(image))) == len(set(bright))

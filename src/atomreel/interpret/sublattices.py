@@ -148,15 +148,14 @@ def _restless(part: Measured) -> bool:
         return False
     some = np.arange(0, len(position), -(-len(position) // SAMPLE))
     repeat, near = _looked_up(position, some)
-    ratio = _median_of(intensity, repeat) / np.median(intensity[near], axis=1)
-    number = (repeat >= 0).sum(1)
-    known = number >= REPEATS
+    ratio, number = _over_around(intensity, repeat, near), (repeat >= 0).sum(1)
+    known = np.isfinite(ratio)
     if known.sum() <= REPEATS:
         return False
     among = np.where(repeat >= 0, intensity[repeat], np.nan)[known]
     within = float(np.median(np.nanstd(among, axis=1, ddof=1)))
-    by_chance = np.sqrt(np.pi / 2 * np.mean(1 / number[known])) * within / abs(float(np.median(intensity)))
-    return bool(ratio[known].std() > RESTLESS * by_chance)
+    by_chance = np.sqrt(np.pi / 2 * np.mean(1 / number[known])) * within
+    return bool(ratio[known].std() * abs(float(np.median(intensity))) > RESTLESS * by_chance)
 
 
 def _evened(position: Floats, intensity: Floats) -> Floats:
@@ -164,10 +163,16 @@ def _evened(position: Floats, intensity: Floats) -> Floats:
     if len(position) <= AROUND:
         return np.full(len(position), np.nan)
     repeat, near = _looked_up(position, np.arange(len(position)))
-    ratio = _median_of(intensity, repeat) / np.median(intensity[near], axis=1)
+    ratio = _over_around(intensity, repeat, near)
     for _ in range(ROUNDS - 1):
         ratio = _median_of(ratio, repeat)
     return ratio
+
+
+def _over_around(intensity: Floats, repeat: Ints, near: npt.NDArray[np.intp]) -> Floats:
+    """(K,) median of a column's repeats over the size of that of all around; NaN without repeats, or where that is 0."""
+    around = np.abs(np.median(intensity[near], axis=1))
+    return _median_of(intensity, repeat) / np.where(around > 0, around, np.nan)
 
 
 def _median_of(value: Floats, repeat: Ints) -> Floats:
