@@ -131,6 +131,20 @@ def test_alike_ends_with_noisy_heights_are_not_directed(rng: np.random.Generator
     assert not find_dumbbells(atoms).table["directed"].any()
 
 
+def test_sublattices_of_a_movie_give_a_direction_and_a_lost_position_is_no_obstacle() -> None:
+    """Ends 20 % apart that scatter by 11 %: frames must not be laid upon each other, nor a NaN stop it."""
+    frames = []
+    for i in range(3):
+        rng = np.random.default_rng(i)
+        ends = silicon(angle=30.0)
+        height = np.tile([90.0, 110.0], len(ends)) + 11 * rng.standard_normal(2 * len(ends))
+        frames.append(table(ends + 0.7 * i, 0.2, rng, intensity=height, intensity_err=11.0).assign(frame=i))
+    atoms = pd.concat(frames, ignore_index=True)
+    assert find_dumbbells(atoms, (PIXEL, PIXEL)).table["directed"].all()
+    atoms.loc[5, "y"] = np.nan
+    assert find_dumbbells(atoms, (PIXEL, PIXEL)).table["directed"].all()
+
+
 def test_lost_and_extra_columns_stay_unpaired(rng: np.random.Generator) -> None:
     ends = silicon()
     atoms = table(ends, 0.2, rng)

@@ -77,7 +77,7 @@ def find_dumbbells(
     first = own[mutual & (own < mates)]
     pairs = np.stack([first, mates[first]], axis=1)
     pairs = pairs[mutual[pairs[:, 1]]]
-    points_one_way = _differ(atoms, pairs) if directed is None else directed
+    points_one_way = _differ(atoms, pairs, rows) if directed is None else directed
     pairs = _ordered(pairs, points, atoms, points_one_way)
     table = _table(pairs, where, errors, scale=scale, with_a=pixel is not None)
     table = _described(table, atoms, pairs, frame, points_one_way)
@@ -157,14 +157,18 @@ def _middle_of_gap(gaps: Array) -> float | None:
     return float(np.sqrt(np.prod(np.median(known, axis=0))))
 
 
-def _differ(atoms: pd.DataFrame, pairs: Ints) -> bool:
+def _differ(atoms: pd.DataFrame, pairs: Ints, rows: list[Ints]) -> bool:
+    """Whether the ends of most pairs are of two species. rows: of each frame, those with a position."""
     if not len(pairs):
         return False
     if "species" in atoms and atoms["species"].nunique() > 1:
         name = atoms["species"].astype(str).to_numpy()
     elif "intensity" in atoms and "intensity_err" in atoms and np.isfinite(atoms["intensity"]).all():
-        image = measured(atoms)
-        name = np.asarray(label_by_place(image, find_species([image])).labels)
+        images = [measured(atoms.iloc[own]) for own in rows]
+        model = find_species(images)
+        name = np.full(len(atoms), "", dtype=object)
+        for own, image in zip(rows, images, strict=True):
+            name[own] = label_by_place(image, model).labels
     else:
         return False
     return bool((name[pairs[:, 0]] != name[pairs[:, 1]]).mean() >= DIFFER)
