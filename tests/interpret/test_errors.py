@@ -57,6 +57,19 @@ def test_what_is_left_out_between_far_columns_ends_in_no_variance_below_that_of_
     assert (np.linalg.eigvalsh(found) > 0).all()
 
 
+def test_a_column_whose_own_information_is_indefinite_claims_no_negative_variance():
+    own = np.array([[[4.0, 9.0, 0.0], [9.0, 4.0, 0.0], [0.0, 0.0, 4.0]], 4 * np.eye(3)])
+    found = marginal_covariance(
+        own,
+        np.zeros((0, 2), np.intp),
+        np.zeros((0, 3, 3)),
+        flat=np.zeros((2, 3)),
+        area=np.ones(2),
+        distance=np.zeros(0),
+    )
+    assert found == pytest.approx(np.tile(np.eye(3) / 4, (2, 1, 1)), rel=1e-4)
+
+
 @pytest.mark.parametrize("ratio", [1.0, 2.0])
 @pytest.mark.parametrize("sharper", [0.5, 1.0, 3.0, 30.0])
 def test_a_start_off_the_same_pixels_is_no_measurement(rng, sharper, ratio):

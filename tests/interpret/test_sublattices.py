@@ -7,7 +7,7 @@ import pytest
 
 from atomreel.core.errors import InputError
 from atomreel.interpret.species import SpeciesModel, fit_species
-from atomreel.interpret.sublattices import find_repeats, find_species, label_by_place, measured
+from atomreel.interpret.sublattices import _looked_up, find_species, label_by_place, measured
 
 HONEYCOMB = ((0.0, 0.0), (1 / 3, 1 / 3)), ((14.0, 0.0), (-7.0, 12.12))
 DUMBBELLS = ((0.0, 0.0), (0.25, 0.0), (0.5, 0.5), (0.75, 0.5)), ((24.0, 0.0), (0.0, 17.0))
@@ -32,6 +32,10 @@ def shown(at, bright, *, error, seed=0):
     return at, value, np.full(len(at), float(error))
 
 
+def repeats(at):
+    return _looked_up(at, np.arange(len(at)))[0]
+
+
 def labels(image, **kw):
     return label_by_place(image, find_species([image], **kw)).labels
 
@@ -45,8 +49,10 @@ def test_sublattices_closer_than_they_scatter_are_told_apart(kind, first, seed):
     image = shown(at, np.where(one, 40.0, 49.0), error=4.6, seed=seed)
     assert len(fit_species(*image[1:]).means) == 1
     model = find_species([image])
-    assert model.by_place and model.means == pytest.approx((40.0, 49.0), rel=0.03)
-    assert model.shares == pytest.approx((0.5, 0.5), abs=0.04)
+    half = model.halves[0]
+    assert half is not None and model.names == ("I1", "I2")
+    assert half.means == pytest.approx((40 / 44.5, 49 / 44.5), rel=0.03)
+    assert half.shares == pytest.approx((0.5, 0.5), abs=0.04)
     name = label_by_place(image, model).labels
     assert (name == np.where(one, "I1", "I2")).mean() > 0.97  # by intensity alone 0.84 at best
 
@@ -61,7 +67,31 @@ def test_one_species_stays_one(kind, seed):
     ramp = 1 + 0.25 * (at[:, 0] - at[:, 0].mean()) / np.ptp(at[:, 0])
     step = np.where(at[:, 1] > at[:, 1].mean() + 9, 1.15, 1.0)
     model = find_species([shown(at, 40 * ramp * step, error=3.0, seed=seed)], max_classes=2)
-    assert not model.by_place
+    assert model.halves == (None,) * len(model.classes.means)
+
+
+@pytest.mark.parametrize("wedge", [0.1, 0.2, 0.4])
+@pytest.mark.parametrize("kind", [HONEYCOMB, DUMBBELLS])
+def test_a_wedge_is_no_species(kind, wedge):
+    """Two sublattices 20 % apart in a crystal whose thickness changes by up to twice as much to either side."""
+    at, site = crystal(kind, cells=(24, 24))
+    one = np.isin(site, (0, 2))
+    thick = 1 + wedge * (2 * (at[:, 1] - at[:, 1].min()) / np.ptp(at[:, 1]) - 1)
+    image = shown(at, np.where(one, 40.0, 49.0) * thick, error=3.5)
+    model = find_species([image])
+    assert model.names == ("I1", "I2")
+    assert (label_by_place(image, model).labels == np.where(one, "I1", "I2")).mean() > 0.95
+
+
+def test_a_movie_that_fades_keeps_its_species():
+    frames = []
+    for number, dose in enumerate((1.0, 0.9, 0.8, 0.7)):
+        at, site = crystal(DUMBBELLS, cells=(16, 16), seed=number)
+        one = np.isin(site, (0, 2))
+        frames.append((one, shown(at, np.where(one, 40.0, 49.0) * dose, error=3.5, seed=number)))
+    model = find_species([image for _, image in frames])
+    for one, image in frames:
+        assert (label_by_place(image, model).labels == np.where(one, "I1", "I2")).mean() > 0.95
 
 
 def test_a_square_of_two_species_is_not_told_by_place():
@@ -69,7 +99,7 @@ def test_a_square_of_two_species_is_not_told_by_place():
     at, _ = crystal(SQUARE, cells=(24, 24), turn=0.0, jitter=0.0)
     odd = (np.rint(at).sum(1) / 10).astype(int) % 2
     close = shown(at, np.where(odd, 40.0, 49.0), error=4.6)
-    assert len(find_species([close]).means) == 1
+    assert len(find_species([close]).names) == 1
     apart = shown(at, np.where(odd, 20.0, 49.0), error=4.6)
     assert (labels(apart) == np.where(odd, "I1", "I2")).mean() > 0.98
 
@@ -115,7 +145,9 @@ def test_images_are_read_together():
         at, site = crystal(DUMBBELLS, cells=(10, 10), seed=seed)
         images.append(shown(at, np.where(np.isin(site, (0, 2)), 40.0, 49.0), error=4.6, seed=seed))
     model = find_species(images)
-    assert model.by_place and model == SpeciesModel.from_dict(model.to_dict())
+    half, told = model.halves[0], model.to_dict()
+    assert half is not None and told["sublattices"] == {"I1": half.to_dict()}
+    assert SpeciesModel.from_dict(told) == model.classes
     few = tuple(part[:3] for part in images[0])
     assert label_by_place(few, model).labels.shape == (3,)
     assert label_by_place(tuple(part[:0] for part in images[0]), model).labels.shape == (0,)
@@ -128,7 +160,7 @@ def test_probabilities_are_calibrated():
         one = site == 0
         image = shown(at, np.where(one, 40.0, 48.0), error=4.6, seed=seed)
         model = find_species([image])
-        if not model.by_place:
+        if model.halves[0] is None:
             continue
         told = label_by_place(image, model)
         sure.append(told.probability.max(1))
@@ -140,7 +172,7 @@ def test_probabilities_are_calibrated():
 
 def test_repeats_of_a_honeycomb_are_its_own_sublattice():
     at, site = crystal(HONEYCOMB, cells=(14, 14))
-    repeat = find_repeats(at)
+    repeat = repeats(at)
     there = repeat >= 0
     assert there.sum(1).mean() > 5
     assert (site[repeat][there] == np.broadcast_to(site[:, None], repeat.shape)[there]).mean() > 0.999
@@ -149,7 +181,7 @@ def test_repeats_of_a_honeycomb_are_its_own_sublattice():
 
 def test_columns_in_no_order_have_no_repeats():
     at = np.random.default_rng(0).uniform(0, 300, (600, 2))
-    assert (find_repeats(at) >= 0).sum(1).mean() < 0.5
+    assert (repeats(at) >= 0).sum(1).mean() < 0.5
 
 
 def test_lengths_that_differ_are_told():
@@ -165,7 +197,8 @@ def test_classes_of_negative_intensities_run_from_the_lowest_too():
     at, site = crystal(HONEYCOMB, cells=(20, 20))
     image = shown(at, np.where(site == 0, -40.0, -49.0), error=4.6)
     model = find_species([image])
-    assert model.by_place and model.means == pytest.approx((-49.0, -40.0), rel=0.03)
+    half = model.halves[0]
+    assert half is not None and half.means == pytest.approx((-49 / 44.5, -40 / 44.5), rel=0.03)
     assert (label_by_place(image, model).labels == np.where(site == 0, "I2", "I1")).mean() > 0.97
 
 

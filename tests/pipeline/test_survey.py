@@ -77,4 +77,4 @@ def test_a_sample_without_columns_leaves_the_species_of_the_others(tmp_path: Pat
     recipe = load_recipe(overrides=["columns.threshold=0.9", "columns.contrast=bright"])
     plan = plan_columns(open_source(tmp_path / "fades.npy", recipe.input), recipe)
     assert [len(table) > 100 for table in plan.samples] == [True, True, False]
-    assert plan.samples[2].empty and plan.species is not None and len(plan.species.means) == 2
+    assert plan.samples[2].empty and plan.species is not None and len(plan.species.names) == 2

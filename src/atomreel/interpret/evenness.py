@@ -75,7 +75,7 @@ def scatter_over_claim(points: Array, errors: Array) -> float:
     """How large the scatter of opposite pairs is beside what errors (N, 2) of points (N, 2) make of it: a ratio of standard deviations.
 
     By medians, and larger by one standard deviation of the ratio's own. Below 1 the errors are claimed too large; above 1 the columns may
-    be displaced in truth. Infinite where too few columns stand opposite each other.
+    be displaced in truth. Infinite where too few columns stand opposite each other, or where they scatter as far as is looked.
     """
     triple, farthest = opposite_pairs(points)
     if len(triple) < LEAST:
@@ -95,10 +95,12 @@ def _uncut(square: float, farthest: float) -> float:
     """By which the variance of a normal scatter in the plane is larger than `square`, the one seen of what lies within `farthest`.
 
     Of x² + y² of such a scatter with variance v, cut off at R², the median is −2v ln(½ + ½ exp(−R²/2v)) instead of 2v ln 2. As v
-    grows that ends at R²/2: there is no more to learn, and v = R² is where this stops.
+    grows that ends at R²/2: there is no more to learn, and from v = R² on the answer is infinity.
     """
     variance = square
     for _ in range(ROUNDS):
         seen = -math.log(0.5 + 0.5 * math.exp(-(farthest**2) / max(2 * variance, 1e-300))) / math.log(2)
-        variance = min(square / seen, farthest**2)
-    return max(variance / square, 1.0) if square > 0 else 1.0
+        variance = square / seen
+        if variance >= farthest**2:
+            return math.inf
+    return variance / square if square > 0 else 1.0

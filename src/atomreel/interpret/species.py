@@ -29,32 +29,23 @@ TOLERANCE = 1e-5  # of the log-likelihood per value and step: less is the end
 
 @dataclass(frozen=True)
 class SpeciesModel:
-    """Classes from dimmest to brightest: share, mean and intrinsic spread (sd), in image units.
-
-    by_place: some differ by less than they scatter, and are told apart by where they stand (`interpret.sublattices`).
-    """
+    """Classes from dimmest to brightest: share, mean and intrinsic spread (sd), in image units."""
 
     shares: tuple[float, ...]
     means: tuple[float, ...]
     sds: tuple[float, ...]
-    by_place: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(f"I{k + 1}" for k in range(len(self.means)))
 
     def to_dict(self) -> dict[str, Any]:
-        return {
-            "shares": list(self.shares),
-            "means": list(self.means),
-            "sds": list(self.sds),
-            "by_place": self.by_place,
-        }
+        return {"shares": list(self.shares), "means": list(self.means), "sds": list(self.sds)}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> SpeciesModel:
         shares, means, sds = (tuple(float(v) for v in values[key]) for key in ("shares", "means", "sds"))
-        return cls(shares, means, sds, bool(values.get("by_place", False)))
+        return cls(shares, means, sds)
 
 
 @dataclass(frozen=True)

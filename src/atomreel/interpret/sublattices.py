@@ -1,15 +1,16 @@
 """Species that their places tell apart: two sublattices whose columns differ by less than one of them scatters.
 
 If t leads from a column to another one around which the same columns stand, both are of one sublattice, whatever lattice it is: the
-intensities of such repeats are measurements of one species. Their median, over that of all columns around, falls into two heaps
-where there are two sublattices of different species, and is one everywhere where there are not; thickness and illumination, that
+intensities of such repeats are measurements of one species. Their median, over the mean of all columns around, falls into two heaps
+where there are two sublattices of different species, and is one everywhere where there are not; thickness, illumination and dose, that
 change slowly, cancel.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +43,7 @@ SAMPLE = 100  # columns by which a class is judged before all of its repeats are
 RESTLESS = 1.1  # times the scatter that chance gives the medians: less is one sublattice
 APART = 2.0  # half the distance of the heaps over their scatter: 1.3 when a normal distribution is cut in two, 1.7 an even one
 SHARE = 0.15  # of the smaller heap
+ENOUGH = 20_000  # members that say whether a class is two sublattices
 MEMBERS = 60  # of a class, with repeats, at least
 PRIOR = 0.2  # columns that the shares of the whole image are worth beside the repeats of a column: antisites are rare
 TURNS = 8  # of reading classes again with those of the repeats
@@ -55,9 +57,31 @@ def measured(atoms: pd.DataFrame | Mapping[str, npt.ArrayLike]) -> Measured:
     return np.stack([y, x], axis=1), intensity, error
 
 
+@dataclass(frozen=True)
+class PlacedSpecies:
+    """Classes of intensities, and those of them that are two sublattices.
+
+    classes: by intensity alone. halves: of each class None, or its two sublattices as classes of the intensity over the mean
+    of the class's columns around. names: I1 …, class by class from the dimmest, the dimmer sublattice first.
+    """
+
+    classes: SpeciesModel
+    halves: tuple[SpeciesModel | None, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(f"I{k + 1}" for k in range(sum(1 if half is None else 2 for half in self.halves)))
+
+    def to_dict(self) -> dict[str, Any]:
+        """As that of the classes; the sublattices of class k under sublattices.Ik, as the classes are counted."""
+        cut = zip(self.classes.names, self.halves, strict=True)
+        halves = {name: half.to_dict() for name, half in cut if half is not None}
+        return self.classes.to_dict() | ({"sublattices": halves} if halves else {})
+
+
 def find_species(
     images: Sequence[Measured], *, max_classes: int = 4, rng: np.random.Generator | int | None = 0
-) -> SpeciesModel:
+) -> PlacedSpecies:
     """The classes of intensities of all `images` together (`fit_species`), each cut in two where it is two sublattices.
 
     Raises InputError on lengths that differ.
@@ -68,58 +92,74 @@ def find_species(
     )
 
 
-def cut_by_place(model: SpeciesModel, images: Sequence[Measured], *, max_classes: int = 4) -> SpeciesModel:
+def cut_by_place(model: SpeciesModel, images: Sequence[Measured], *, max_classes: int = 4) -> PlacedSpecies:
     """The classes of `model`, each cut in two where it is two sublattices, as long as there are no more than max_classes."""
-    k = 0
-    while k < len(model.means) < max_classes:
-        cut = _cut_in_two(model, k, images)
-        model, k = (model, k + 1) if cut is None else (cut, k)
-    return model
+    halves: list[SpeciesModel | None] = []
+    more = max_classes - len(model.means)
+    for k in range(len(model.means)):
+        half = _cut_in_two(model, k, images) if more > 0 else None
+        more -= half is not None
+        halves.append(half)
+    return PlacedSpecies(model, tuple(halves))
 
 
-def label_by_place(image: Measured, model: SpeciesModel) -> Species:
-    """`label_species`; where the model has classes of one sublattice each, with the classes of a column's repeats as what is likely.
+def label_by_place(image: Measured, species: PlacedSpecies) -> Species:
+    """The likeliest class of every column by its intensity, and the likeliest sublattice of a class that has two.
 
     With p_j the probabilities of the n repeats of a column, the shares that its own intensity is weighed against are
     (PRIOR · shares + Σ p_j) / (PRIOR + n), turn after turn.
     """
     position, intensity, error = image
-    own = label_species(intensity, error, model=model)
-    if not model.by_place or len(position) <= REPEATS:
+    own = label_species(intensity, error, model=species.classes)
+    if all(half is None for half in species.halves):
         return own
-    shares = np.array(model.shares)
-    likelihood = own.probability / shares
+    chosen, number = own.probability.argmax(1), np.zeros(len(position), np.intp)
+    probability: list[Floats] = []
+    for k, half in enumerate(species.halves):
+        mine, at, first = own.probability[:, k : k + 1], chosen == k, sum(p.shape[1] for p in probability)
+        number[at] = first
+        if half is not None:
+            among = np.tile(half.shares, (len(position), 1))
+            among[at] = _sublattice((position[at], intensity[at], error[at]), half)
+            mine, number[at] = mine * among, first + among[at].argmax(1)
+        probability.append(mine)
+    names = np.array(species.names)
+    return Species(names[number], np.concatenate(probability, axis=1), species.classes)
+
+
+def _sublattice(part: Measured, half: SpeciesModel) -> Floats:
+    """(N, 2) probabilities of the columns of a class to be of either of its sublattices."""
+    position, intensity, error = (np.ascontiguousarray(values, float) for values in part)
+    if len(position) <= REPEATS:
+        return np.tile(half.shares, (len(position), 1))
+    repeat, near = _looked_up(position, np.arange(len(position)))
+    around = _around(intensity, near)
+    shares = np.array(half.shares)
+    probability = label_species(intensity / around, error / around, model=half).probability
+    likelihood = probability / shares
     likelihood /= likelihood.max(1, keepdims=True)
-    repeat = find_repeats(position)
     there, number = (repeat >= 0)[..., None], (repeat >= 0).sum(1)[:, None]
-    probability = own.probability
     for _ in range(TURNS):
         local = (PRIOR * shares + np.where(there, probability[repeat], 0).sum(1)) / (PRIOR + number)
         probability = likelihood * local
         probability /= probability.sum(1, keepdims=True)
-    return replace(own, labels=np.array(model.names)[probability.argmax(1)], probability=probability)
+    return probability
 
 
 def _cut_in_two(model: SpeciesModel, k: int, images: Sequence[Measured]) -> SpeciesModel | None:
-    """The model with class k as two, if it is two sublattices."""
+    """The sublattices of class k, if it has two."""
     parts = [_members(model, k, image) for image in images]
     if not _restless(max(parts, key=lambda part: len(part[0]))):
         return None
-    ratio = np.concatenate([_evened(*part[:2]) for part in parts])
-    known = np.isfinite(ratio)
-    if known.sum() < MEMBERS:
+    looked = [_evened(*part) for part in parts]
+    ratio, value, error = (np.concatenate(columns) for columns in zip(*looked, strict=True))
+    if len(ratio) < MEMBERS:
         return None
-    upper = _upper(ratio[known])
+    upper = _upper(ratio)
     if upper is None:
         return None
-    intensity, error = (np.concatenate([part[i] for part in parts])[known] for i in (1, 2))
-    two = np.array([_heap(intensity[at], error[at], whole=known.sum()) for at in (~upper, upper)])
-    two[:, 0] *= model.shares[k]
-    old = (model.shares, model.means, model.sds)
-    shares, means, sds = (
-        (*was[:k], *map(float, now), *was[k + 1 :]) for was, now in zip(old, two.T, strict=True)
-    )
-    return SpeciesModel(shares, means, sds, by_place=True)
+    two = [_heap(value[at], error[at], whole=len(ratio)) for at in (~upper, upper)]
+    return SpeciesModel(*zip(*two, strict=True))
 
 
 def _heap(intensity: Floats, error: Floats, *, whole: int) -> tuple[float, float, float]:
@@ -135,10 +175,14 @@ def _spread(value: Floats) -> float:
 
 
 def _members(model: SpeciesModel, k: int, image: Measured) -> Measured:
+    """The columns of class k; of more than ENOUGH those in the middle."""
     position, intensity, error = (np.ascontiguousarray(part, float) for part in image)
-    own = label_by_place((position, intensity, error), model).labels == model.names[k]
-    own &= np.isfinite(intensity) & np.isfinite(error)
-    return position[own], intensity[own], error[own]
+    own = label_species(intensity, error, model=model).probability.argmax(1) == k
+    which = np.flatnonzero(own & np.isfinite(intensity) & np.isfinite(error))
+    if len(which) > ENOUGH:
+        away = np.hypot(*(position[which] - np.median(position[which], axis=0)).T)
+        which = which[np.sort(np.argpartition(away, ENOUGH)[:ENOUGH])]
+    return position[which], intensity[which], error[which]
 
 
 def _restless(part: Measured) -> bool:
@@ -146,9 +190,10 @@ def _restless(part: Measured) -> bool:
     position, intensity, _ = part
     if len(position) <= AROUND:
         return False
-    some = np.arange(0, len(position), -(-len(position) // SAMPLE))
+    # drawn, since every second column of a table may be of one sublattice
+    some = np.random.default_rng(0).permutation(len(position))[:SAMPLE]
     repeat, near = _looked_up(position, some)
-    ratio, number = _over_around(intensity, repeat, near), (repeat >= 0).sum(1)
+    ratio, number = _median_of(intensity, repeat) / _around(intensity, near), (repeat >= 0).sum(1)
     known = np.isfinite(ratio)
     if known.sum() <= REPEATS:
         return False
@@ -158,21 +203,23 @@ def _restless(part: Measured) -> bool:
     return bool(ratio[known].std() * abs(float(np.median(intensity))) > RESTLESS * by_chance)
 
 
-def _evened(position: Floats, intensity: Floats) -> Floats:
-    """(N,) intensity of a column's sublattice over that of all around; NaN where a column has no repeats."""
+def _evened(position: Floats, intensity: Floats, error: Floats) -> tuple[Floats, Floats, Floats]:
+    """Of the columns that have repeats: the intensity of a column's sublattice, its own, and its error, each over that of all around."""
     if len(position) <= AROUND:
-        return np.full(len(position), np.nan)
+        return np.zeros(0), np.zeros(0), np.zeros(0)
     repeat, near = _looked_up(position, np.arange(len(position)))
-    ratio = _over_around(intensity, repeat, near)
+    around = _around(intensity, near)
+    ratio = _median_of(intensity, repeat) / around
     for _ in range(ROUNDS - 1):
         ratio = _median_of(ratio, repeat)
-    return ratio
+    known = np.isfinite(ratio)
+    return ratio[known], (intensity / around)[known], (error / around)[known]
 
 
-def _over_around(intensity: Floats, repeat: Ints, near: npt.NDArray[np.intp]) -> Floats:
-    """(K,) median of a column's repeats over the size of that of all around; NaN without repeats, or where that is 0."""
-    around = np.abs(np.median(intensity[near], axis=1))
-    return _median_of(intensity, repeat) / np.where(around > 0, around, np.nan)
+def _around(intensity: Floats, near: npt.NDArray[np.intp]) -> Floats:
+    """(K,) size of the mean intensity of the nearest columns; NaN where it is 0."""
+    mean = np.abs(np.nanmean(intensity[near], axis=1))
+    return np.where(mean > 0, mean, np.nan)
 
 
 def _median_of(value: Floats, repeat: Ints) -> Floats:
@@ -197,13 +244,9 @@ def _upper(ratio: Floats) -> npt.NDArray[np.bool_] | None:
     return upper if half > APART * scatter else None
 
 
-def find_repeats(position: Floats) -> Ints:
-    """(N, TRIED) numbers of the columns around which the same columns stand as around each of `position` (N, 2); −1: no more."""
-    return _looked_up(np.ascontiguousarray(position), np.arange(len(position)))[0]
-
-
 def _looked_up(position: Floats, which: npt.NDArray[np.intp]) -> tuple[Ints, npt.NDArray[np.intp]]:
-    """(K, TRIED) repeats of columns `which`, and (K, M) their nearest columns, themselves first."""
+    """(K, TRIED) numbers of the columns around which the same columns stand as around each of `which`, −1: no more; and (K, M) their
+    nearest columns, themselves first."""
     distance, near = cKDTree(position).query(position[which], k=min(AROUND + 1, len(position)))
     same = SAME * float(np.median(distance[:, 1]))
     repeat = np.full((len(which), TRIED), -1, np.int64)

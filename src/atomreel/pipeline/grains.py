@@ -59,15 +59,16 @@ def _shared(found: Grains, symmetry: Field, *, pixel: tuple[float, float] | None
 
 
 def _imaging(plan: Plan, i: int) -> Imaging:
+    """What is known of the distortion of frame i: the drift measured in it, or else the shear that the material tells."""
     known = Imaging(pixel=plan.pixel, scan=plan.recipe.symmetry.scan)
-    if plan.calibration is not None and known.scan != "columns":
-        ratio = plan.calibration.pixel[1] / plan.calibration.pixel[0]  # its shear is in px
-        shear, error = ratio * plan.calibration.shear, ratio * plan.calibration.shear_err
-        return replace(known, drift=(shear, 0.0), drift_err=(error, 0.0))
-    if plan.drifts is None:
+    if plan.drifts is not None:
+        drift = plan.drifts[i]
+        return replace(known, drift=(drift.s, drift.e), drift_err=(drift.s_err, drift.e_err))
+    if plan.calibration is None or known.scan == "columns":
         return known
-    drift = plan.drifts[i]
-    return replace(known, drift=(drift.s, drift.e), drift_err=(drift.s_err, drift.e_err))
+    ratio = plan.calibration.pixel[1] / plan.calibration.pixel[0]  # its shear is in px
+    shear, error = ratio * plan.calibration.shear, ratio * plan.calibration.shear_err
+    return replace(known, drift=(shear, 0.0), drift_err=(error, 0.0))
 
 
 def mean_sizes(found: Grains) -> dict[str, float]:

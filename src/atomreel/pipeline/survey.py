@@ -16,8 +16,7 @@ from atomreel.interpret.calibrate import Calibration, calibrate
 from atomreel.interpret.cell import AverageCell, average_cell
 from atomreel.interpret.distortion import describe_reach, reachable
 from atomreel.interpret.lattice import DISTORTION, fit_lattices
-from atomreel.interpret.species import SpeciesModel
-from atomreel.interpret.sublattices import find_species, measured
+from atomreel.interpret.sublattices import PlacedSpecies, find_species, measured
 from atomreel.kinetics.beam import knock_on
 from atomreel.nets.columns import ColumnFinder
 from atomreel.pipeline.progress import tell_translation
@@ -44,7 +43,7 @@ class ColumnPlan:
     source: Source
     recipe: Recipe
     survey: Survey
-    species: SpeciesModel | None
+    species: PlacedSpecies | None
     samples: tuple[pd.DataFrame, ...]
     backend: Backend
     warnings: tuple[str, ...]
@@ -197,7 +196,7 @@ def _fills_the_field(columns: ColumnPlan, shape: tuple[int, int]) -> bool:
     return sum(dense) > len(dense) / 2
 
 
-def _species(tables: tuple[pd.DataFrame, ...], recipe: Recipe) -> SpeciesModel | None:
+def _species(tables: tuple[pd.DataFrame, ...], recipe: Recipe) -> PlacedSpecies | None:
     """Intensity classes of all sample frames together, so that labels mean the same in every frame."""
     images = [measured(table) for table in tables if "intensity" in table]  # none where no column was found
     if sum(len(position) for position, _, _ in images) < 8:
