@@ -1,6 +1,6 @@
 """Whole movies with known truth through `atomreel run`: do the intervals cover, are defects, kinds and tracks right?
 
-    python benchmarks/bench_full_movies.py FOLDER [--movies 44] [--frames 60] [--size 256]
+    python benchmarks/bench_full_movies.py FOLDER [--movies 60] [--frames 60] [--size 256]
 
 Every movie: a seed of its own, rates drawn anew (RATES), 7 to 10 Mo dopants, 5 to 8 vacancies of S and in every third movie 3 of W, a growing
 hole, drift, line jitter, two pauses; the one recipe of the yardstick set "defects". One line per movie in FOLDER/movies.jsonl, so that a
@@ -303,7 +303,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--movies", type=int, default=44)
+    parser.add_argument("--movies", type=int, default=60)
     parser.add_argument("--frames", type=int, default=60)
     parser.add_argument("--size", type=int, default=256)
     chosen = parser.parse_args()
