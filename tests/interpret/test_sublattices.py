@@ -7,7 +7,7 @@ import pytest
 
 from atomreel.core.errors import InputError
 from atomreel.interpret.species import SpeciesModel, fit_species
-from atomreel.interpret.sublattices import _looked_up, find_species, label_by_place, measured
+from atomreel.interpret.sublattices import find_repeats, find_species, label_by_place, measured
 
 HONEYCOMB = ((0.0, 0.0), (1 / 3, 1 / 3)), ((14.0, 0.0), (-7.0, 12.12))
 DUMBBELLS = ((0.0, 0.0), (0.25, 0.0), (0.5, 0.5), (0.75, 0.5)), ((24.0, 0.0), (0.0, 17.0))
@@ -33,7 +33,7 @@ def shown(at, bright, *, error, seed=0):
 
 
 def repeats(at):
-    return _looked_up(at, np.arange(len(at)))[0]
+    return find_repeats(at, np.arange(len(at)))[0]
 
 
 def labels(image, **kw):

@@ -83,9 +83,8 @@ def _corners(rows, given, out):
             if held > TIGHTEST and count > 1:
                 member[0], count = row, 1
             _fill((full, member[:count]), (pairs, starts, edges), (own, blocks, flat, held * area[row]))
-            if (
-                held > TIGHTEST * TIGHTER
-            ):  # not even its own information is positive: what each number has by itself
+            if held > TIGHTEST * TIGHTER:
+                # not even its own information is positive: what each number has by itself
                 out[row] = 0
                 for k in range(3):
                     out[row, k, k] = 1 / max(own[row, k, k], 1e-30)

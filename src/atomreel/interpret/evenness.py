@@ -18,13 +18,8 @@ Array = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 NEIGHBOURS = 24  # of a centre, among which opposite ones are looked for
 # in typical distances of nearest columns:
-NEAR, FAR = (
-    1.6,
-    3.6,
-)  # how far off they are: nearer ones share noise that is correlated, and the errors that it makes
-SAME_ROW = (
-    0.5  # columns as near in y have been scanned together, and share what jitter and noise of lines did
-)
+NEAR, FAR = 1.6, 3.6  # how far off they are: nearer ones share correlated noise, and the errors that it makes
+SAME_ROW = 0.5  # columns as near in y were scanned together, and share what jitter and noise of lines did
 OPPOSITE = 0.5  # how far from its place the second may be; a random column is as far on average
 CENTRES = 700  # columns that are looked at: enough for a spread to 3 %
 LEAST = 20  # opposite pairs from which on they say something

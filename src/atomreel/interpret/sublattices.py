@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from scipy.spatial import cKDTree
+from scipy.stats import median_abs_deviation
 
 from atomreel.interpret.loops import compiled
 from atomreel.interpret.species import (
@@ -132,7 +133,7 @@ def _sublattice(part: Measured, half: SpeciesModel) -> Floats:
     position, intensity, error = (np.ascontiguousarray(values, float) for values in part)
     if len(position) <= REPEATS:
         return np.tile(half.shares, (len(position), 1))
-    repeat, near = _looked_up(position, np.arange(len(position)))
+    repeat, near = find_repeats(position, np.arange(len(position)))
     around = _around(intensity, near)
     shares = np.array(half.shares)
     probability = label_species(intensity / around, error / around, model=half).probability
@@ -165,13 +166,8 @@ def _cut_in_two(model: SpeciesModel, k: int, images: Sequence[Measured]) -> Spec
 def _heap(intensity: Floats, error: Floats, *, whole: int) -> tuple[float, float, float]:
     """Share of the whole, mean and spread of a class of which these are nearly all; a few of another do not count."""
     mean = float(np.median(intensity))
-    spread = _spread(intensity) ** 2 - float(np.median(error**2))
+    spread = float(median_abs_deviation(intensity, scale="normal")) ** 2 - float(np.median(error**2))
     return len(intensity) / whole, mean, float(np.sqrt(max(spread, (LEAST_SPREAD * mean) ** 2)))
-
-
-def _spread(value: Floats) -> float:
-    """The standard deviation of a normal distribution with this median distance from the median."""
-    return 1.4826 * float(np.median(np.abs(value - np.median(value))))
 
 
 def _members(model: SpeciesModel, k: int, image: Measured) -> Measured:
@@ -192,7 +188,7 @@ def _restless(part: Measured) -> bool:
         return False
     # drawn, since every second column of a table may be of one sublattice
     some = np.random.default_rng(0).permutation(len(position))[:SAMPLE]
-    repeat, near = _looked_up(position, some)
+    repeat, near = find_repeats(position, some)
     ratio, number = _median_of(intensity, repeat) / _around(intensity, near), (repeat >= 0).sum(1)
     known = np.isfinite(ratio)
     if known.sum() <= REPEATS:
@@ -207,7 +203,7 @@ def _evened(position: Floats, intensity: Floats, error: Floats) -> tuple[Floats,
     """Of the columns that have repeats: the intensity of a column's sublattice, its own, and its error, each over that of all around."""
     if len(position) <= AROUND:
         return np.zeros(0), np.zeros(0), np.zeros(0)
-    repeat, near = _looked_up(position, np.arange(len(position)))
+    repeat, near = find_repeats(position, np.arange(len(position)))
     around = _around(intensity, near)
     ratio = _median_of(intensity, repeat) / around
     for _ in range(ROUNDS - 1):
@@ -244,7 +240,7 @@ def _upper(ratio: Floats) -> npt.NDArray[np.bool_] | None:
     return upper if half > APART * scatter else None
 
 
-def _looked_up(position: Floats, which: npt.NDArray[np.intp]) -> tuple[Ints, npt.NDArray[np.intp]]:
+def find_repeats(position: Floats, which: npt.NDArray[np.intp]) -> tuple[Ints, npt.NDArray[np.intp]]:
     """(K, TRIED) numbers of the columns around which the same columns stand as around each of `which`, −1: no more; and (K, M) their
     nearest columns, themselves first."""
     distance, near = cKDTree(position).query(position[which], k=min(AROUND + 1, len(position)))

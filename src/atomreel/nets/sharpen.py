@@ -43,7 +43,7 @@ def read_lattices(windows: torch.Tensor) -> tuple[Spots, Lattices]:
 
 
 def standardise(windows: torch.Tensor) -> torch.Tensor:
-    """(N, SIZE, SIZE) of any unit → without mean and ramp, root mean square 1; a constant window gives zeros.
+    """(N, SIZE, SIZE) of any unit → without mean and ramp, root mean square 1; a constant window gives zeros or rounding, and says nothing.
 
     The largest value goes first, as squares of tiny or huge ones leave the range of single precision.
     """

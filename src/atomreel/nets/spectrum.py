@@ -95,7 +95,7 @@ def log_power(standard: torch.Tensor) -> torch.Tensor:
     """(N, SIZE, SIZE) of `sharpen.standardise` → (N, BINS, BINS/2+1) log of the power over the floor of its ring.
 
     The floor is a geometric mean over the ring with what stands out held down: shot noise and the diffuse
-    scattering of disorder go into it, spots do not. A constant window gives zeros.
+    scattering of disorder go into it, spots do not. A constant window says nothing.
     """
     x = standard * _taper(standard.device)
     real, imaginary = torch.view_as_real(torch.fft.rfft2(x, s=(BINS, BINS))).unbind(-1)
